@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dal.config.moved import renamed_attributes
 from dal.errors import LearnerError, NeedError, did_you_mean
-from dal.functional import disagreement, row_source
+from dal.functional import disagreement
 from dal.functional.blocks import blocks, by_blocks
 from dal.functional.gradients import gradient_factors
 from dal.functional.points import OuterPoints
@@ -170,6 +170,11 @@ class Outputs:
         return readable if self._declared is None else readable & self._declared
 
     @property
+    def collected(self) -> Mapping[str, Value]:
+        """The values that were collected, by name, and those derived from them so far."""
+        return dict(self._tensors)
+
+    @property
     def decisions(self) -> Tensor:
         """Predicted classes (N,) int64; multi-label (N, C) bool, True for logits above the threshold of the class."""
         name = "logits" if "logits" in self.names else "probs"
@@ -180,7 +185,12 @@ class Outputs:
         return value > (limits if name == "logits" else limits.sigmoid())
 
     def __getitem__(self, name: str) -> Any:
-        value = self.blockwise(name)
+        self.blockwise(name)  # derives it
+        return self._in_memory(name)
+
+    def _in_memory(self, name: str) -> Any:
+        """A collected or derived value; a source is read as a whole, once."""
+        value = self._tensors[name]
         if not isinstance(value, RowSource | PointSource):
             return value
         if name not in self._whole:
@@ -271,7 +281,7 @@ def _taken(value: Value, index: Tensor | slice) -> Value:
     if not isinstance(value, RowSource | PointSource):
         return value[index]
     source = value.take(index)
-    return source if source.nbytes > row_source.AT_ONCE else source.tensor()
+    return source if source.nbytes > source.at_once else source.tensor()
 
 
 def _read_whole(name: str, source: RowSource | PointSource) -> Tensor | OuterPoints:
@@ -291,7 +301,7 @@ def listing(names: Iterable[str]) -> str:
 
 
 def _probs(outputs: Outputs) -> Tensor:
-    logits: Tensor = outputs._tensors["logits"]  # type: ignore[assignment]
+    logits: Tensor = outputs._in_memory("logits")
     return logits.sigmoid() if outputs.multilabel else _softmax(logits)
 
 
@@ -306,18 +316,25 @@ def _softmax(logits: Tensor) -> Tensor:
     return out
 
 
-def _derived(function: Callable[..., Value], *names: str) -> Callable[[Outputs], Value]:
-    return lambda outputs: function(*(outputs._tensors[name] for name in names), multilabel=outputs.multilabel)
+def _derived(function: Callable[..., Value], name: str) -> Callable[[Outputs], Value]:
+    return lambda outputs: function(outputs._in_memory(name), multilabel=outputs.multilabel)
+
+
+def _gradients(outputs: Outputs) -> Value:
+    logits: Tensor = outputs._in_memory("logits")
+    features: Any = outputs._tensors["features"]
+    gradients: OuterPoints | PointSource = gradient_factors(logits, features, multilabel=outputs.multilabel)
+    return gradients
 
 
 def _reduced(name: str, source: str) -> Callable[[Outputs], Value]:
-    return lambda outputs: reduce_samples(name, outputs._tensors[source], outputs.multilabel)  # type: ignore[arg-type]
+    return lambda outputs: reduce_samples(name, outputs._in_memory(source), outputs.multilabel)
 
 
 _DERIVE: Mapping[str, Callable[[Outputs], Value]] = {
     "probs": _probs,
     "log_probs": _derived(log_probs, "logits"),
-    "grads": _derived(gradient_factors, "logits", "features"),
+    "grads": _gradients,
     "mc_log_probs": _derived(log_probs, "mc_logits"),
     "joint_mc_log_probs": _derived(log_probs, "joint_mc_logits"),
     **{name: _reduced(name, source) for name, source in REDUCTIONS.items()},

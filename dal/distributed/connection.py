@@ -25,6 +25,8 @@ class Kind(enum.IntEnum):
     PROGRESS = 6  # the job goes on
     RESULT = 7
     FAILED = 8  # the job raised an error
+    GATHER = 10  # a tensor of a job for all ranks; from rank 0, those of all
+    GIVEN_UP = 11  # rank 0 goes on without the results of a job
 
 
 class ClosedError(Exception):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dal.config.allowed_code import admitted
 from dal.distributed.connection import ClosedError, Connection, Kind, Message
@@ -21,7 +21,7 @@ from dal.distributed.wire import Packet, Unreadable, packed, stamp_of, unpacked
 from dal.distributed.worker import versions
 from dal.errors import DalError, RankError, one_line
 from dal.learner import SILENT, Monitor, Prepared
-from dal.learners.ranks import Job, NotShareableError, Ranks, sharing_with
+from dal.learners.ranks import Job, NotShareableError, Ranks, communicating_by, sharing_with
 
 _log = logging.getLogger("dal")
 
@@ -99,28 +99,50 @@ class Leader(Ranks):
         """Run job i on rank i, all at the same time, and return their results in order."""
         workers = self.workers[: len(jobs) - 1]
         self._settle()
-        messages = [self._message(worker, job, monitor) for worker, job in zip(workers, jobs[1:], strict=True)]
+        messages = [
+            self._message(worker, job, len(jobs), monitor) for worker, job in zip(workers, jobs[1:], strict=True)
+        ]
         number = next(self._numbers)
         for worker, (needed, packet) in zip(workers, messages, strict=True):
             self._send_job(worker, number, needed, packet)
         self._sent = {key: sent for key, sent in self._sent.items() if sent.alive() is not None}
         for sent in self._sent.values():
             sent.packets.clear()
+        comm = _LeaderComm(self, command, number, workers, monitor)
         try:
-            with sharing_with(None):
+            with sharing_with(None), communicating_by(comm):
                 own = jobs[0](_Watching(monitor, workers))
-        except DalError:
-            raise
-        except Exception as error:
-            if (lost := self._lost_worker(workers, error)) is not None:
-                raise lost from error
+        except BaseException as error:
+            self._give_up(number, workers)
+            if isinstance(error, Exception) and not isinstance(error, DalError | NotShareableError):
+                lost = self._lost_worker(workers, error)
+                if lost is not None:
+                    raise lost from error
             raise
         try:
-            return [own, *self._collected(command, number, workers, monitor)]
+            results = self._collected(command, number, workers, Kind.RESULT, monitor)
         except NotShareableError:
             networks = [[each for each in _objects_of(job) if isinstance(each, nn.Module)] for job in jobs]
             self._unreadable |= {type(each[0]) for each in networks if each}
             raise
+        return [own, *results]
+
+    def gathered(
+        self, tensor: Tensor, command: str, number: int, workers: Sequence[Worker], monitor: Monitor
+    ) -> list[Tensor]:
+        """The tensors that the jobs of a command gather, by rank, sent to all of them."""
+        tensors = [tensor, *self._collected(command, number, workers, Kind.GATHER, monitor)]
+        packet = packed(tensors, {}, same_host=False, own_main=False)
+        for worker in workers:
+            self._send(worker, Kind.GATHER, packet, number)
+        return [each.to(tensor.device) for each in tensors]
+
+    def _give_up(self, number: int, workers: Sequence[Worker]) -> None:
+        """Let jobs fail that wait for tensors of the others."""
+        for worker in workers:
+            with contextlib.suppress(ClosedError):
+                if worker.owes == number:
+                    worker.connection.send(Kind.GIVEN_UP, None, number)
 
     def close(self, *, at_once: bool = False) -> None:
         """End the other ranks. With `at_once` those that are in a job are not waited for."""
@@ -143,7 +165,9 @@ class Leader(Ranks):
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    def _message(self, worker: Worker, job: Job, monitor: Monitor) -> tuple[list[tuple[int, Packet]], Packet]:
+    def _message(
+        self, worker: Worker, job: Job, size: int, monitor: Monitor
+    ) -> tuple[list[tuple[int, Packet]], Packet]:
         """The packets of objects that a worker lacks, and that of its job.
 
         Raises:
@@ -161,7 +185,7 @@ class Leader(Ranks):
                         sent.packets[worker.same_host] = self._packed(value, references, worker)
                     needed.append((sent.number, sent.packets[worker.same_host]))
                 references[id(value)] = sent.number
-            return needed, self._packed((job, monitor.token_budget), references, worker)
+            return needed, self._packed((job, monitor.token_budget, size), references, worker)
         except Exception as error:
             raise NotShareableError(one_line(error)) from error
 
@@ -221,8 +245,10 @@ class Leader(Ranks):
     def _silent(self) -> str:
         return f"gave no sign of life for {self.timeout:g} seconds"
 
-    def _collected(self, command: str, number: int, workers: Sequence[Worker], monitor: Monitor) -> list[Any]:
-        """The results of a job, by rank."""
+    def _collected(
+        self, command: str, number: int, workers: Sequence[Worker], wanted: Kind, monitor: Monitor
+    ) -> list[Any]:
+        """The results of a job by rank, or the tensors that it gathers."""
         results: dict[int, Any] = {}
         errors: dict[int, DalError | NotShareableError] = {}
         heard = dict.fromkeys(workers, time.monotonic())
@@ -238,13 +264,17 @@ class Leader(Ranks):
                     heard[worker] = time.monotonic()
                     if message.kind == Kind.PROGRESS and message.structure:
                         monitor.halved(unpacked(message.structure, message.buffers, {}))
-                    elif message.number == number and message.kind == Kind.RESULT:
+                    elif message.number == number and message.kind == wanted:
                         results[worker.rank] = unpacked(message.structure, message.buffers, {})
                         selector.unregister(worker.connection)
                     elif message.number == number and message.kind == Kind.FAILED:
                         content = unpacked(message.structure, message.buffers, {})
                         errors[worker.rank] = self._failed(worker, command, content)
                         selector.unregister(worker.connection)
+                        if wanted == Kind.GATHER:  # the others wait for it
+                            raise errors[worker.rank]
+                    elif message.number == number and message.kind in (Kind.RESULT, Kind.GATHER):
+                        raise RuntimeError(f"the jobs of the {command} do not make the same calls")
                 for key in list(selector.get_map().values()):
                     if time.monotonic() - heard[key.data] > self.timeout:
                         raise key.data.lost(self._silent())
@@ -277,6 +307,20 @@ class Leader(Ranks):
             time.sleep(_POLL)
         silent = [worker for worker in workers if worker.owes]
         return silent[0].lost("does not answer") if silent and _of_connections(error) else None
+
+
+class _LeaderComm:
+    """Communication of the job of rank 0 with those of the other ranks."""
+
+    rank = 0
+
+    def __init__(self, leader: Leader, command: str, number: int, workers: Sequence[Worker], monitor: Monitor) -> None:
+        self._leader, self._job, self._monitor = leader, (command, number, workers), monitor
+        self.size = 1 + len(workers)
+
+    def all_gather(self, tensor: Tensor) -> list[Tensor]:
+        """Return the tensor of each rank, in the order of ranks; all have the same shape and dtype."""
+        return self._leader.gathered(tensor, *self._job, self._monitor)
 
 
 class _Watching(Monitor):

@@ -14,14 +14,18 @@ from multiprocessing.connection import Client
 from multiprocessing.context import AuthenticationError
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dal.config.allowed_code import take_over
 from dal.distributed.connection import ClosedError, Connection, Kind, Message
 from dal.distributed.wire import Unreadable, packed, unpacked
 from dal.errors import DalError, RankError, one_line
+from dal.learners.ranks import communicating_by
 from dal.monitor import Monitor
 from dal.store.parent_process import end_with_parent
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Packages that must have the same version on all ranks.
 _PACKAGES = ("deep-active-learning", "torch", "transformers", "lightning", "numpy")
@@ -79,7 +83,7 @@ def serve(connection: Connection, rank: int, local_rank: int, timeout: float) ->
             elif message.kind == Kind.SETTINGS:
                 _settle(local_rank, **_content(message, {}))
             elif message.kind == Kind.JOB:
-                _run(connection, message, objects)
+                _run(connection, message, objects, rank, timeout)
     except ClosedError:
         pass  # rank 0 has ended, and has said why
     except TimeoutError:
@@ -109,25 +113,60 @@ def _content(message: Message, objects: dict[int, Any]) -> Any:
     return unpacked(message.structure, message.buffers, objects)
 
 
-def _run(connection: Connection, message: Message, objects: dict[int, Any]) -> None:
+def _run(connection: Connection, message: Message, objects: dict[int, Any], rank: int, timeout: float) -> None:
     """Run a job, and send its result or its error."""
     try:
-        job, token_budget = _content(message, objects)
+        job, token_budget, size = _content(message, objects)
     except Exception as error:
         answer = Unreadable(f"{type(error).__name__}: {one_line(error)}")
         connection.send(Kind.FAILED, packed(answer, {}, same_host=False, own_main=False), message.number)
         return
     try:
-        result = job(_Reporting(connection, message.number, token_budget))
+        with communicating_by(_WorkerComm(connection, message.number, rank, size, timeout)):
+            result = job(_Reporting(connection, message.number, token_budget))
         packet = packed(result, {}, same_host=False, own_main=False)
-    except ClosedError:
+    except (ClosedError, TimeoutError):
         raise
     except Exception as error:
-        traceback.print_exc()
-        sys.stderr.flush()
+        if not isinstance(error, _GivenUpError):
+            traceback.print_exc()
+            sys.stderr.flush()
         connection.send(Kind.FAILED, packed(_as_sent(error), {}, same_host=False, own_main=False), message.number)
     else:
         connection.send(Kind.RESULT, packet, message.number)
+
+
+class _GivenUpError(Exception):
+    """Rank 0 has given up the job, for example because another rank failed."""
+
+
+class _WorkerComm:
+    """Communication of a job of this rank with those of the others, through rank 0.
+
+    Args:
+        connection: connection to rank 0.
+        number: number of the job.
+        rank: rank of this process.
+        size: number of ranks that take part.
+        timeout: seconds without a sign of life from rank 0 after which this process ends.
+    """
+
+    def __init__(self, connection: Connection, number: int, rank: int, size: int, timeout: float) -> None:
+        self._connection, self._number, self._timeout = connection, number, timeout
+        self.rank, self.size = rank, size
+
+    def all_gather(self, tensor: "Tensor") -> list["Tensor"]:
+        """Return the tensor of each rank, in the order of ranks; all have the same shape and dtype."""
+        packet = packed(tensor, {}, same_host=False, own_main=False)
+        self._connection.send(Kind.GATHER, packet, self._number)
+        while True:
+            message = self._connection.receive(self._timeout)
+            if message.kind == Kind.END:
+                raise ClosedError("rank 0 has ended")
+            if message.number == self._number and message.kind == Kind.GIVEN_UP:
+                raise _GivenUpError("rank 0 has given up the job")
+            if message.number == self._number and message.kind == Kind.GATHER:
+                return [each.to(tensor.device) for each in _content(message, {})]
 
 
 def _as_sent(error: Exception) -> DalError | str:

@@ -22,6 +22,9 @@ WINDOW = 1024
 #: Maximum number of elements in the table of a window on a CPU: 8 MiB.
 TABLE = 2**21
 
+#: Number of rows in a window of all ranks, if the points are distributed.
+SHARED = 8192
+
 #: Error bound of an expanded squared distance, in units of eps times the sum of the squared norms.
 ROUNDING = 16
 
@@ -67,7 +70,8 @@ def max_coverage(
     table of 8 MiB (`64 M` bytes if that is more; 64 MiB on an accelerator).
 
     With a shard, the points are those of the rows of this rank, and targets and centers are the same on all ranks. The
-    result has the positions among all rows, on every rank: those of one process. Each window is one collective.
+    result has the positions among all rows, on every rank: those of one process. Each window is one collective, with
+    8,192 rows of all ranks, and without a table.
 
     Nemhauser, Wolsey and Fisher 1978, "An analysis of approximations for maximizing submodular set functions"; for
     active learning Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens".
@@ -315,6 +319,24 @@ class _CovererOnShards(_Coverer):
         super().__init__(x, balls, free, priority)
         self.shard = shard
 
+    def _pick_in_window(self, counts: Tensor, left: Tensor, wanted: int) -> int:
+        # Without a table, whose size would limit the window: few windows need large ones, since one pick lowers the
+        # counts of all points near it. Of these, only the targets are measured that a pick covers.
+        rows, x, counts, bar = self._highest(counts, -(-SHARED // self.shard.comm.size))
+        balls, is_open, made = self.balls[left], torch.ones_like(left, dtype=torch.bool), 0
+        while made < wanted:
+            key, place = (counts * len(self.priority) + self.priority[rows]).max(0, keepdim=True)
+            if bool(key < bar.clamp_min(len(self.priority))):
+                break
+            self.picks.append(rows[place])
+            self.gains.append(counts[place])
+            reached = (balls.excess(x[place])[0] < 0) & is_open
+            is_open &= ~reached
+            counts = counts - self.balls.count(x, left[reached])
+            made += 1
+        self.free[left] = is_open
+        return made
+
     def _highest(self, counts: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         keys = (counts * len(self.priority) + self.priority[self.shard.rows]).double()  # exact up to 2**53
         size = min(size, len(self.priority))
@@ -327,7 +349,7 @@ class _CovererOnShards(_Coverer):
             keys[rows],
             next_=(keys[next_], next_),
             state=counts[rows, None].double(),
-            vectors=self.x[rows].double(),
+            vectors=self.x[rows],
         )
         bar = sent.outside[:, 0].amax(0, keepdim=True).clamp_min(-1).long()
         return sent.rows, sent.vectors.to(self.x.dtype), sent.state[:, 0].long(), bar

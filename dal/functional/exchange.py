@@ -109,14 +109,14 @@ class Window:
         rows: (M,) int64 positions among all rows, ascending.
         values: (M,) float64 exact values; the highest is best, and the lowest row among equals.
         state: (M, E) float64 further numbers of each row.
-        vectors: (M, D) float64 vectors of the rows (`unpacked`).
+        vectors: (M, D) vectors of the rows (`unpacked`), in the dtype in which they were sent.
         outside: (W, 2) float64 value and row of the best row that each rank did not send; minus infinity if none.
     """
 
     rows: Int64[Tensor, " M"]
     values: Float64[Tensor, " M"]
     state: Float64[Tensor, "M E"]
-    vectors: Float64[Tensor, "M D"]
+    vectors: Float[Tensor, "M D"]
     outside: Float64[Tensor, "W 2"]
 
     def precedes(self, value: float, row: int) -> bool:
@@ -133,7 +133,7 @@ def exchange(
     *,
     next_: tuple[Float64[Tensor, " o"], Int64[Tensor, " o"]] | None = None,
     state: Float64[Tensor, "m E"] | None = None,
-    vectors: Float64[Tensor, "m D"] | None = None,
+    vectors: Float[Tensor, "m D"] | None = None,
 ) -> Window:
     """Send the best rows of this rank to all ranks, and receive theirs, in one collective.
 
@@ -146,20 +146,28 @@ def exchange(
         state: (m, E) numbers to send along, with the same E on all ranks.
         vectors: (m, D) vectors to send along (`packed`), with the same D on all ranks.
     """
-    parts = [values[:, None], shard.rows[local, None].double()]
-    parts += [part for part in (state, vectors) if part is not None]
-    sent = torch.cat(parts, 1)
-    message = sent.new_full((size + 1, sent.shape[1]), -1)  # a row of -1 is no row
-    message[: len(sent)] = sent
-    message[size, 0] = -torch.inf
+    parts = [values[:, None], shard.rows[local, None].double(), *([] if state is None else [state])]
+    if vectors is None:
+        vectors = values.new_empty(len(values), 0)
+    width = 2 + (0 if state is None else state.shape[1])
+    numbers = torch.full((size + 1, width), -1.0, dtype=torch.float64, device=values.device)  # a row of -1 is no row
+    numbers[: len(values)] = torch.cat(parts, 1)
+    numbers[size, 0] = -torch.inf
     if next_ is not None and len(next_[0]):
-        message[size, :1], message[size, 1:2] = next_[0], shard.rows[next_[1]].double()
-    received = torch.stack(shard.comm.all_gather(message))  # (W, size + 1, 2 + E + D)
-    rows = received[:, :size].flatten(0, 1)
-    rows = rows[rows[:, 1] >= 0]
-    rows = rows[rows[:, 1].argsort()]
-    start = 2 + (0 if state is None else state.shape[1])
-    return Window(rows[:, 1].long(), rows[:, 0], rows[:, 2:start], rows[:, start:], received[:, size, :2])
+        numbers[size, :1], numbers[size, 1:2] = next_[0], shard.rows[next_[1]].double()
+    padded = vectors.new_zeros(size, vectors.shape[1])
+    padded[: len(vectors)] = vectors
+    # Vectors are sent in their own dtype, as bytes after those of the numbers.
+    message = torch.cat([numbers.flatten().view(torch.uint8), padded.flatten().view(torch.uint8)])
+    received = torch.stack(shard.comm.all_gather(message))  # (W, bytes)
+    length = numbers.numel() * numbers.itemsize
+    lines = received[:, :length].contiguous().view(numbers.dtype).view(-1, *numbers.shape)
+    rows = lines[:, :size].flatten(0, 1)
+    every = received[:, length:].contiguous().view(vectors.dtype).view(len(received) * size, vectors.shape[1])
+    sent = (rows[:, 1] >= 0).nonzero().flatten()
+    sent = sent[rows[sent, 1].argsort()]
+    rows = rows[sent]
+    return Window(rows[:, 1].long(), rows[:, 0], rows[:, 2:], every[sent], lines[:, size, :2])
 
 
 @overload
@@ -179,7 +187,7 @@ def gather_rows(points: PoolPoints, positions: Int64[Tensor, " P"], shard: Shard
     mine[held] = 1
     owners = torch.stack(shard.comm.all_gather(mine)).bool()  # (W, P)
     counts = owners.sum(1)
-    own = _numbers(points[local])
+    own = packed(points[local])
     message = own.new_zeros(int(counts.max()), own.shape[1])
     message[: len(own)] = own
     out = own.new_empty(len(positions), own.shape[1])
@@ -196,9 +204,9 @@ def rows_of_ranks(
     return vectors
 
 
-def packed(points: Points) -> Float64[Tensor, "m D"]:
-    """The numbers of each point as one row of float64, which holds float32 exactly."""
-    return _numbers(points).double()
+def packed(points: Points) -> Float[Tensor, "m D"]:
+    """The numbers of each point as one row."""
+    return points.x if isinstance(points, DensePoints) else torch.cat([points.a, points.b], 1)
 
 
 def unpacked(rows: Float[Tensor, "m D"], like: PoolPoints) -> Points:
@@ -208,7 +216,3 @@ def unpacked(rows: Float[Tensor, "m D"], like: PoolPoints) -> Points:
         return DensePoints(rows.to(like.dtype))
     a, b = rows.split([like.a.shape[1], like.b.shape[1]], 1)
     return OuterPoints(a.to(like.dtype), b.to(like.dtype))
-
-
-def _numbers(points: Points) -> Float[Tensor, "m D"]:
-    return points.x if isinstance(points, DensePoints) else torch.cat([points.a, points.b], 1)

@@ -179,7 +179,7 @@ class FarthestFirst:
             left, outside = torch.cat([inexact[:size].sum(0, keepdim=True).double(), next_]).tolist()
             if not left:
                 return order[:size], outside
-            self._make_exact(order[inexact])
+            self.make_exact(order[inexact])
             count = min(2 * count, TIED)
 
     def _left(self) -> int:
@@ -277,18 +277,19 @@ class FarthestFirst:
             chosen = (~exact).nonzero().flatten()
             if len(chosen) > count:
                 chosen = chosen[top(upper[chosen], count)]
-            upper[chosen] = self._make_exact(rows[chosen])
+            upper[chosen] = self.make_exact(rows[chosen])
             exact[chosen] = True
             count = min(2 * count, TIED)
 
-    def _make_exact(self, rows: Int64[Tensor, " R"]) -> Float[Tensor, " R"]:
-        # Rows are measured together from the center that the least advanced one lacks; known values cap the result.
-        start = int(self.exact[rows].min())
-        known = self.exact[rows] > 0
-        below = self.upper[rows].where(known, self.upper.new_tensor(torch.inf))
-        self.upper[rows] = self.centers.exact(rows, start, below)
-        self.exact[rows] = len(self.centers)
-        self.checked[rows] = len(self.centers)
+    def make_exact(self, rows: Int64[Tensor, " R"]) -> Float[Tensor, " R"]:
+        """Compute the exact squared distances of rows to the nearest center, (R,), and keep them as bounds."""
+        stale = rows[self.exact[rows] < len(self.centers)]
+        if len(stale):
+            # Rows are measured together from the center that the least advanced one lacks; known values cap the result.
+            start = int(self.exact[stale].min())
+            below = self.upper[stale].where(self.exact[stale] > 0, self.upper.new_tensor(torch.inf))
+            self.upper[stale] = self.centers.exact(stale, start, below)
+            self.exact[stale] = self.checked[stale] = len(self.centers)
         return self.upper[rows]
 
 

@@ -12,7 +12,7 @@ from dal.functional.checking import as_integer
 from dal.functional.checking import chosen as checked_count
 from dal.functional.exchange import Shard, rows_of_ranks
 from dal.functional.farthest import FarthestFirst, farthest_from
-from dal.functional.k_center_shards import SharedCenters, farthest_from_mean, pick_on_shards
+from dal.functional.k_center_shards import SharedCenters, first_window, likely_first, pick_on_shards
 from dal.functional.points import Points, as_points, check_finite
 from dal.functional.precision import true_float32
 from dal.functional.row_source import PoolPoints, RowSource, as_pool_points
@@ -76,7 +76,7 @@ def k_center_greedy(
 
     With a shard, the points and bounds are those of the rows of this rank, and the centers are the same on all ranks.
     The positions among all rows, the distances and the radius are then those of one process, on every rank, and
-    `Cover.bounds` has the rows of this rank.
+    `Cover.bounds` has the rows of this rank. Without centers, windows have 8,192 rows of all ranks.
 
     Gonzalez 1985, "Clustering to minimize the maximum intercluster distance"; for active learning Sener and Savarese
     2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".
@@ -181,15 +181,25 @@ def _on_shards(
 ) -> Cover:
     """The `Cover` of points that are distributed over several ranks."""
     shard.check_length(len(points))
+    first, sent = None, None
     with true_float32():
-        first = None if len(given) else farthest_from_mean(points, shard)
-        if first is not None:
-            given = first.point
-        ordered, searched = _in_searching_order(points, given, n, bounds)
-        centers = SharedCenters(points, ordered, n, ordered.origin())
-        upper = _bounds(centers, searched, bounds, chunk)
-        search = FarthestFirst(centers, upper, searched)
-        positions, squared, radius = pick_on_shards(search, centers, n, first, window, shard)
+        if not len(given):
+            first = likely_first(points, shard)
+        while True:
+            ordered, searched = _in_searching_order(points, given if first is None else first.point, n, bounds)
+            centers = SharedCenters(points, ordered, n, ordered.origin())
+            upper = _bounds(centers, searched, bounds, chunk)
+            search = FarthestFirst(centers, upper, searched)
+            if first is None:
+                break
+            search.remove(shard.places(first.row)[1])
+            likely = first.row
+            first, sent = first_window(first, search, window, shard)
+            if torch.equal(first.row, likely):
+                break
+        positions, squared, radius = pick_on_shards(search, centers, n - (first is not None), window, shard, sent)
+    if first is not None:
+        positions, squared = torch.cat([first.row, positions]), torch.cat([first.squared, squared])
     return Cover(positions, squared.sqrt().to(points.dtype), radius, upper.clamp_min(0))
 
 

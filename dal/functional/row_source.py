@@ -50,6 +50,11 @@ class RowSource:
         return torch.Size((len(self), self.width))
 
     @property
+    def at_once(self) -> int:
+        """Size in bytes up to which the engine reads selected rows into one tensor."""
+        return AT_ONCE
+
+    @property
     def nbytes(self) -> int:
         """Size of all rows as one tensor."""
         return len(self) * self.width * self.dtype.itemsize
@@ -112,6 +117,11 @@ class PointSource:
     def width(self) -> int:
         """Number of values stored per point."""
         return self.b.width + (0 if self.a is None else self.a.shape[1])
+
+    @property
+    def at_once(self) -> int:
+        """Size in bytes up to which the engine reads selected points into one tensor."""
+        return self.b.at_once
 
     @property
     def nbytes(self) -> int:

@@ -103,8 +103,8 @@ class _Race:
         At least one is picked, unless all points left are at distance 0 from the picks.
         """
         rows, next_ = self._leaders(size)
-        points = self.points[rows].to(torch.float64)
-        work, speed = self._now(points, rows)
+        points = self.points[rows]
+        work, speed = self._now(points.to(torch.float64), rows)
         state = torch.stack([work, speed, self.weights[rows]], 1)
         bound = -self.bound[next_], next_
         sent = exchange(self.shard, size, rows, -self.bound[rows], next_=bound, state=state, vectors=packed(points))

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,12 +11,18 @@ from torch import Tensor, nn
 
 from dal.errors import LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
+from dal.functional.row_source import RowSource
 from dal.learner import SILENT, Monitor, Prepared
+from dal.learners import pass_store
+from dal.learners.pass_store import PassStore, batch_mark
 from dal.learners.ranks import current_ranks
-from dal.outputs import REDUCTIONS, Outputs, closure, reduce_samples, sources
+from dal.outputs import REDUCTIONS, Outputs, Value, closure, reduce_samples, sources
 
 if TYPE_CHECKING:  # a probe needs no Lightning, which takes seconds to import
     from dal.modules.active_module import ActiveModule
+
+#: A tensor, or a source of rows.
+AnyValue = TypeVar("AnyValue", bound=Value)
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -72,6 +78,7 @@ class Collector:
         self._multilabel = multilabel
         self._largest = largest
         self._tensors: dict[str, Tensor] = {}
+        self._elsewhere: dict[str, RowSource] = {}
 
     def put(self, index: Tensor, computed: Mapping[str, Tensor]) -> None:
         """Store the raw outputs of a batch at the positions `index` (B,)."""
@@ -116,15 +123,32 @@ class Collector:
     def part(self, positions: Tensor) -> "Collector":
         """Return an empty collector for the rows at some positions (n,), which another process fills."""
         part = copy.copy(self)
-        part.length, part._tensors = len(positions), {}
+        part.length, part._tensors, part._elsewhere = len(positions), {}, {}
         return part
+
+    def rows(self, index: Tensor) -> dict[str, Tensor]:
+        """What was collected at the positions `index` (B,), on the CPU."""
+        return {name: self._tensors[name][index.to(self.device)].cpu() for name in sorted(self.gathered)}
+
+    def restore(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Store values of `rows` at the positions `index` (B,)."""
+        for name, value in values.items():
+            if name not in self._tensors:
+                self._tensors[name] = self._allocate(name, value)
+            self._tensors[name][index.to(self.device)] = value.to(self.device)
+
+    def without_wide(self, rows: int, limit: int) -> dict[str, Tensor]:
+        """Remove and return the outputs of which that many rows take `limit` bytes or more."""
+        sizes = {name: rows * value[:1].nbytes for name, value in self._tensors.items()}
+        return {name: self._tensors.pop(name) for name, size in sizes.items() if size >= limit}
+
+    def leave(self, name: str, source: RowSource) -> None:
+        """Take an output from a source of these rows instead of collecting it."""
+        self._elsewhere[name] = source
 
     def add(self, positions: Tensor, part: Any) -> None:
         """Store what a filled `part` has collected at its positions (n,) of these rows."""
-        for name, value in part._tensors.items():
-            if name not in self._tensors:
-                self._tensors[name] = self._allocate(name, value)
-            self._tensors[name][positions.to(self.device)] = value.to(self.device)
+        self.restore(positions, part._tensors)
 
     def __getstate__(self) -> dict[str, Any]:
         """On the way to another process, tensors are on the CPU."""
@@ -132,7 +156,10 @@ class Collector:
 
     def outputs(self, thresholds: Tensor | None = None) -> Outputs:
         """Return the collected outputs, with the thresholds (C,) of the model's decisions."""
-        return Outputs(self._tensors, length=self.length, multilabel=self._multilabel, thresholds=thresholds)
+        values: dict[str, Value] = {**self._tensors, **self._elsewhere}
+        if self._elsewhere:  # which are read on the CPU
+            values |= {name: tensor.cpu() for name, tensor in self._tensors.items()}
+        return Outputs(values, length=self.length, multilabel=self._multilabel, thresholds=thresholds)
 
 
 def run_pass(
@@ -147,6 +174,8 @@ def run_pass(
     token_budget: int = 8192,
     precision: Precision = "auto",
     collector: Collector | None = None,
+    may_stay: bool = False,
+    resumable: bool = False,
     monitor: Monitor = SILENT,
 ) -> Outputs:
     """Compute the named outputs of a module for some rows, in row order, as float32 on the module's device.
@@ -168,6 +197,9 @@ def run_pass(
         token_budget: initial number of tokens per batch; replaced by the monitor's, if it has one of an earlier pass.
         precision: precision of the trunk; "auto" is bfloat16 where the hardware supports it. The head runs in float32.
         collector: receives what the module computes; None for a new one for `names`, `provides` and `samples`.
+        may_stay: whether wide outputs may stay on the ranks that compute them, as sources of rows.
+        resumable: whether outputs of a long pass are stored until its end (`PassStore`), which needs a network whose
+            outputs depend on its weights and options only.
         monitor: receives the progress and each reduction of the budget.
 
     Raises:
@@ -184,11 +216,13 @@ def run_pass(
     costs = lengths[order].tolist()  # as a list: reading a tensor element by element is slow
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
-    batches = BatchComputation(module, prepared, collector, samples, seed, precision)
+    store = PassStore(len(rows), pass_store.STORED) if resumable and type(collector) is Collector else None
+    batches = BatchComputation(module, prepared, collector, samples, seed, precision, store)
     if (ranks := current_ranks()) is not None and ranks.size > 1:
         from dal.learners.sharded_pass import run_shared
 
-        start = len(rows) if run_shared(ranks, batches, rows, order, planned(costs, budget), monitor) else 0
+        shared = run_shared(ranks, batches, rows, order, planned(costs, budget), monitor, may_stay=may_stay)
+        start = len(rows) if shared else 0
     with batches.running():
         while start < len(rows):
             stop = _stop_of(costs, budget, start)
@@ -198,6 +232,8 @@ def run_pass(
                 continue
             monitor.advanced(stop - start)
             start = stop
+    if store is not None:
+        store.remove()
     monitor.finished()
     return collector.outputs()
 
@@ -231,6 +267,7 @@ class BatchComputation:
         samples: number K of samples.
         seed: seed of the samples.
         precision: precision of the trunk.
+        store: stores the outputs until the end of the pass; None to store nothing.
     """
 
     def __init__(
@@ -241,13 +278,18 @@ class BatchComputation:
         samples: int,
         seed: int,
         precision: Precision,
+        store: PassStore | None = None,
     ) -> None:
         self.module, self.prepared, self.collector = module, prepared, collector
-        self.samples, self.seed, self.precision = samples, seed, precision
+        self.samples, self.seed, self.precision, self.store = samples, seed, precision, store
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Context manager in which batches can be computed."""
+        if self.store is not None:
+            reduced = reduces(self.module.device, self.precision)
+            names = sorted(self.collector.gathered)
+            self.store.attach(self.module, f"{names} {self.samples} {self.seed} {reduced} {self.module.device.type}")
         with evaluating(self.module), torch.inference_mode(), autocast_to(self.module.device, self.precision):
             yield
 
@@ -264,7 +306,14 @@ class BatchComputation:
         own = 0 if "joint_mc_logits" in self.collector.raw else start
         state = np.random.SeedSequence((self.seed, own)).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(state))
+        store = self.store if self.store is not None and self.store.used else None
+        mark = b"" if store is None else batch_mark(batch, int(state), len(rows), start)
+        if store is not None and (stored := store.read(start, mark, len(rows))) is not None:
+            self.collector.restore(index, stored)
+            return True
         if _gathered(self.module, batch, self.collector, index, self.samples, generator):
+            if store is not None:
+                store.write(start, mark, self.collector.rows(index))
             return True
         if self.module.device.type == "cuda":
             torch.cuda.empty_cache()  # blocks cached for the failed batch do not fit smaller ones
@@ -290,10 +339,12 @@ def _gathered(
     return False  # outside the handler, whose traceback keeps the tensors of the failed batch alive
 
 
-def on_one_device(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors unchanged if they share a device, otherwise all of them on the CPU."""
-    devices = {tensor.device for tensor in tensors.values()}
-    return {name: tensor.cpu() if len(devices) > 1 else tensor for name, tensor in tensors.items()}
+def on_one_device(values: Mapping[str, AnyValue]) -> dict[str, AnyValue]:
+    """Return tensors, or sources of rows, unchanged if they share a device, otherwise the tensors on the CPU."""
+    several = len({value.device for value in values.values()}) > 1
+    if not several:
+        return dict(values)
+    return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in values.items()}  # type: ignore[misc]
 
 
 def placed(tensor: Tensor, device: torch.device) -> Tensor:

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dal.monitor import SILENT, Monitor
+
+if TYPE_CHECKING:
+    from dal.functional.exchange import Comm
 
 
 class NotShareableError(Exception):
@@ -22,7 +25,8 @@ class NotShareableError(Exception):
 class Job:
     """A function of a module, and its arguments. It is called with the keyword argument `monitor` in addition.
 
-    Networks and prepared rows among the arguments are sent to a rank once, and again after they have changed.
+    The jobs of one command may exchange tensors by `job_comm`, if all make the same calls in the same order. Networks
+    and prepared rows among the arguments are sent to a rank once, and again after they have changed.
     """
 
     function: Callable[..., Any]
@@ -78,3 +82,24 @@ def sharing_with(ranks: Ranks | None) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+_comm: ContextVar["Comm | None"] = ContextVar("comm", default=None)
+
+
+def job_comm() -> "Comm":
+    """Return the communication between the jobs of the command that this process takes part in."""
+    comm = _comm.get()
+    if comm is None:
+        raise RuntimeError("there is communication within a job only")
+    return comm
+
+
+@contextmanager
+def communicating_by(comm: "Comm") -> Iterator[None]:
+    """Context manager of a job, whose communication with the others this is."""
+    token = _comm.set(comm)
+    try:
+        yield
+    finally:
+        _comm.reset(token)

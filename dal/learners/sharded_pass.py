@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from dal.learner import Monitor, Prepared
+from dal.learners import rank_outputs
 from dal.learners.inference import BatchComputation, Collector, halved_budget
+from dal.learners.rank_outputs import RankOutputs, RankRows, drop, keep, unused_numbers
 from dal.learners.ranks import Job, NotShareableError, Ranks
 
 _log = logging.getLogger("dal")
@@ -44,6 +46,8 @@ def run_shared(
     order: Tensor,
     plan: Sequence[tuple[int, int]],
     monitor: Monitor,
+    *,
+    may_stay: bool,
 ) -> bool:
     """Compute a pass on several ranks, into the collector of `batches`.
 
@@ -57,6 +61,7 @@ def run_shared(
         order: (n,) their order in the pass, longest first.
         plan: first row of each batch in that order, and the one after its last.
         monitor: receives the progress.
+        may_stay: whether wide outputs may stay on the ranks that compute them.
 
     Returns:
         Whether the pass was computed: not if it has fewer batches than there are ranks, or if the network cannot be
@@ -65,21 +70,45 @@ def run_shared(
     if len(plan) < ranks.size:
         return False
     shares = [Share.of(plan[rank :: ranks.size], rows, order) for rank in range(ranks.size)]
-    settings = batches.samples, batches.seed, batches.precision
-    jobs = [Job(_compute_here, (batches, shares[0]))]
-    for share in shares[1:]:
-        part = batches.collector.part(share.positions)
-        jobs.append(Job(_compute_there, (batches.module, batches.prepared, part, share, *settings)))
     progress = _Scaled(monitor, len(shares[0].positions), len(rows))
+    run = _run_and_keep if may_stay and type(batches.collector) is Collector else _run_and_collect
     try:
-        _, *computed = ranks.run("pass", jobs, progress)
+        run(ranks, batches, shares, progress)
     except NotShareableError as error:
         _say_local(str(error))
         return False
-    for share, part in zip(shares[1:], computed, strict=True):
-        batches.collector.add(share.positions, part)
     progress.close()
     return True
+
+
+def _run_and_collect(ranks: Ranks, batches: BatchComputation, shares: Sequence[Share], monitor: Monitor) -> None:
+    """Compute the shares, and collect all outputs on rank 0."""
+    settings = batches.samples, batches.seed, batches.precision, batches.store
+    unused = unused_numbers()
+    jobs = [Job(_compute_here, (batches, shares[0], unused))]
+    for share in shares[1:]:
+        part = batches.collector.part(share.positions)
+        jobs.append(Job(_compute_there, (batches.module, batches.prepared, part, share, unused, *settings)))
+    _, *computed = ranks.run("pass", jobs, monitor)
+    for share, part in zip(shares[1:], computed, strict=True):
+        batches.collector.add(share.positions, part)
+
+
+def _run_and_keep(ranks: Ranks, batches: BatchComputation, shares: Sequence[Share], monitor: Monitor) -> None:
+    """Compute the shares; wide outputs stay on the ranks, and narrow ones are collected on rank 0."""
+    total = sum(len(share.positions) for share in shares)
+    kept = RankOutputs(ranks, [share.positions for share in shares], total)
+    keeping, unused = (kept.number, total, rank_outputs.WIDE), unused_numbers()
+    jobs = []
+    for share in shares:
+        part = batches.collector.part(share.positions)
+        settings = batches.samples, batches.seed, batches.precision, batches.store
+        jobs.append(Job(_compute_and_keep, (keeping, batches.module, batches.prepared, part, share, unused, *settings)))
+    computed = ranks.run("pass", jobs, monitor)
+    for share, (part, _) in zip(shares, computed, strict=True):
+        batches.collector.add(share.positions, part)
+    for name, shape in computed[0][1].items():
+        batches.collector.leave(name, RankRows.of(kept, name, total, shape))
 
 
 @cache  # once per process and reason
@@ -87,19 +116,44 @@ def _say_local(reason: str) -> None:
     _log.warning("passes run on rank 0 alone: %s", reason)
 
 
-def _compute_here(batches: BatchComputation, share: Share, *, monitor: Monitor) -> None:
+def _compute_here(batches: BatchComputation, share: Share, unused: Sequence[int], *, monitor: Monitor) -> None:
     """Compute the share of rank 0, at its positions in the whole pass."""
+    drop(unused)
     _compute(batches, share, share.positions, monitor)
 
 
 def _compute_there(
-    module: Any, prepared: Prepared, part: Collector, share: Share, *settings: Any, monitor: Monitor
+    module: Any,
+    prepared: Prepared,
+    part: Collector,
+    share: Share,
+    unused: Sequence[int],
+    *settings: Any,
+    monitor: Monitor,
 ) -> Collector:
     """Compute the share of another rank in its process."""
+    drop(unused)
     batches = BatchComputation(module, prepared, part, *settings)
     part.device = batches.module.device
     _compute(batches, share, torch.arange(part.length), monitor)
     return part
+
+
+def _compute_and_keep(
+    keeping: tuple[int, int, int], *arguments: Any, monitor: Monitor
+) -> tuple[Collector, dict[str, tuple[int, ...]]]:
+    """Compute the share of a rank; return its narrow outputs, and the shape of a row of those that it keeps.
+
+    Args:
+        keeping: number of the pass, number of its rows on all ranks, and size in bytes from which an output is kept.
+        arguments: arguments of `_compute_there`.
+        monitor: receives the progress.
+    """
+    part = _compute_there(*arguments, monitor=monitor)
+    number, total, limit = keeping
+    wide = part.without_wide(total, limit)
+    keep(number, wide)
+    return part, {name: tuple(value.shape[1:]) for name, value in wide.items()}
 
 
 def _compute(batches: BatchComputation, share: Share, positions: Tensor, monitor: Monitor) -> None:

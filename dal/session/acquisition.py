@@ -12,6 +12,8 @@ from torch import Tensor
 
 from dal.errors import SessionError
 from dal.learner import SILENT, UNPARSED_SHARE, Learner, Monitor, Predictor, Prepared, recorded_outputs
+from dal.learners.rank_outputs import keeping_wide_outputs
+from dal.learners.shared_choice import choose_where_outputs_lie
 from dal.outputs import Outputs, listing
 from dal.session.checked_arguments import check_needs, reads_trained
 from dal.session.current_model import CurrentModel
@@ -227,7 +229,8 @@ def select_rows(
         assert predictor is not None
         assert prepared is not None
         seed = seeds.number(Stream.PASS)
-        return predictor.outputs(prepared, rows, names, seed=seed, exact=exact, monitor=monitor)
+        with keeping_wide_outputs(acting.exact_on_shards and not rescore):
+            return predictor.outputs(prepared, rows, names, seed=seed, exact=exact, monitor=monitor)
 
     def query(pool: Outputs, n: int) -> Query:
         target = Outputs(length=0, multilabel=multilabel)
@@ -264,7 +267,7 @@ def select_rows(
             asked = query(pool, n)
             if memory is not None:
                 asked = replace(asked, memory=memory.of(candidates, labeled, pool, at_labeled))
-            selection = choose(acting, asked)
+            selection = choose_where_outputs_lie(acting, asked)
             positions = selection.positions.cpu()
     return replace(selection, positions=positions), pool, seconds
 

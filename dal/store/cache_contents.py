@@ -1,5 +1,6 @@
 """Contents of the disk cache: what it holds, and the removal of what can be computed again."""
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -16,6 +17,9 @@ ROWS = "rows"
 #: Folder of adapted encoders in the cache: `adapted/KEY`.
 ADAPTED = "adapted"
 
+#: Folder of unfinished passes in the cache: `passes/KEY`.
+PASSES = "passes"
+
 _REPLIES = "replies.db"
 _EARLIER = ("tokens", "embeddings")  # folders of versions whose caches are no longer read
 _PATIENCE = 5.0  # seconds to wait for a process that writes to a store
@@ -27,7 +31,8 @@ class CacheEntry:
 
     Attributes:
         path: its folder or file.
-        kind: "tokens", "embeddings", "states", "adapted", "replies", or "earlier" for files that are no longer read.
+        kind: "tokens", "embeddings", "states", "adapted", "pass", "replies", or "earlier" for files that are no longer
+            read.
         about: model and options, for display.
         rows: number of rows, or of texts that an encoder was adapted to; None if unknown.
         size: bytes on disk.
@@ -54,6 +59,11 @@ def adapted_folder(root: Path, key: str) -> Path:
     return root / ADAPTED / key
 
 
+def pass_folder(root: Path, key: str) -> Path:
+    """Folder of an unfinished pass in the cache `root`."""
+    return root / PASSES / key
+
+
 def cache_entries(root: Path) -> list[CacheEntry]:
     """The contents of the cache, the least recently used first. What is no longer read comes before all others."""
     entries = [*_stores(root)]
@@ -61,6 +71,11 @@ def cache_entries(root: Path) -> list[CacheEntry]:
         if (root / name).is_dir():
             about = f"{name} of an earlier version, no longer read"
             entries.append(CacheEntry(root / name, "earlier", about, None, _size(root / name), 0.0))
+    for folder in sorted((root / PASSES).glob("*")):
+        with contextlib.suppress(OSError):  # the pass is finished meanwhile
+            used = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+            about = "outputs of a pass that was not finished"
+            entries.append(CacheEntry(folder, "pass", about, None, _size(folder), used))
     replies = [path for path in sorted(root.glob(f"{_REPLIES}*")) if path.is_file()]
     if replies:
         size, used = sum(map(_size, replies)), max(path.stat().st_mtime for path in replies)
@@ -93,7 +108,7 @@ def remove_entry(entry: CacheEntry) -> None:
     """
     if not entry.removable:
         raise ValueError(f"{entry.path} cannot be computed again")
-    if entry.kind == "earlier":
+    if entry.kind in ("earlier", "pass"):
         shutil.rmtree(entry.path)
         return
     with locked(entry.path, _PATIENCE):

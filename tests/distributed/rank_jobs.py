@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dal.errors import LearnerError
+from dal.learners.ranks import job_comm
 from dal.monitor import Monitor
 
 
@@ -77,3 +78,26 @@ def kill(process: int) -> None:
 
 def lose_connection(*, monitor: Monitor) -> None:
     raise RuntimeError("[gloo] Connection closed by peer")
+
+
+def gathered(value: float, *, monitor: Monitor) -> list[float]:
+    """What all ranks gather in two calls."""
+    comm = job_comm()
+    first = torch.stack(comm.all_gather(torch.tensor([value, 10.0 * comm.rank])))
+    return [each.item() for each in comm.all_gather(first.sum())]
+
+
+def gather_or_refuse(refusing: int, *, monitor: Monitor) -> None:
+    comm = job_comm()
+    comm.all_gather(torch.zeros(1))
+    if comm.rank == refusing:
+        raise LearnerError(f"rank {refusing} refuses")
+    comm.all_gather(torch.zeros(1))
+
+
+def gather_or_kill(*, monitor: Monitor) -> None:
+    comm = job_comm()
+    comm.all_gather(torch.zeros(1))
+    if comm.rank:
+        kill(os.getpid())
+    comm.all_gather(torch.zeros(1))

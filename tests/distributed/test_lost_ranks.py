@@ -72,7 +72,7 @@ def test_waiting_has_no_limit_and_a_killed_rank_is_named_with_its_log():
     assert error.exit_code == 4
 
 
-def test_signals_of_a_scheduler_are_left_to_rank_0():
+def test_signals_of_a_scheduler_are_left_to_rank_0_and_a_rank_that_is_killed_in_a_choice_is_named():
     """They go to all tasks of a job, and rank 0 ends the run after its step."""
 
     def work(leader: Leader) -> None:
@@ -80,6 +80,8 @@ def test_signals_of_a_scheduler_are_left_to_rank_0():
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             leader.run("pass", [HERE, Job(rank_jobs.receive, (number,))])
         assert worker_of(leader) == before
+        with pytest.raises(RankError, match=rf"^rank 1 \(process {before} on .*\) was killed by signal 9; its output"):
+            leader.run("choice", [Job(rank_jobs.gather_or_kill)] * 2)  # while rank 0 waits for its tensor
 
     on_two_ranks(work)
 

@@ -25,12 +25,15 @@ from dal.errors import ConfigError, LearnerError, RankError
 from dal.experiments.console import Quiet
 from dal.experiments.experiment import Experiment
 from dal.learner import Monitor
+from dal.learners import rank_outputs
 from dal.learners.committee_learner import CommitteeLearner
 from dal.learners.inference import BatchComputation, run_pass
 from dal.learners.probe_learner import ProbeLearner
 from dal.learners.ranks import Job, current_ranks, sharing_with
 from dal.learners.transformer_learner import TransformerLearner
 from dal.strategies.disagreement import BALD
+from dal.strategies.gradient import BADGE
+from dal.strategy import Strategy
 
 TRAINER = partial(
     lightning.Trainer, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
@@ -231,6 +234,19 @@ def test_job_that_was_given_up_does_not_disturb_the_next(leader: Leader):
     assert leader.run("test", [Job(rank_jobs.rank_of, (1,)), Job(rank_jobs.rank_of, ("new",))])[1][1] == "new"
 
 
+@TWO_AND_THREE
+def test_jobs_of_a_command_gather_tensors(leader: Leader):
+    results = leader.run("test", [Job(rank_jobs.gathered, (1.0,)) for _ in range(leader.size)])
+    assert results == [[leader.size + sum(10.0 * rank for rank in range(leader.size))] * leader.size] * leader.size
+
+
+@pytest.mark.parametrize("refusing", [0, 1, 2])
+def test_error_of_one_rank_ends_the_job_of_all(leader: Leader, refusing: int):
+    with pytest.raises(LearnerError, match=f"rank {refusing} refuses"):
+        leader.run("choice", [Job(rank_jobs.gather_or_refuse, (refusing,))] * 3)
+    assert leader.run("test", [Job(rank_jobs.gathered, (1.0,))] * 3)[0] == [33.0] * 3
+
+
 def test_members_of_a_committee_are_fitted_on_all_ranks(leader: Leader, learner: TransformerLearner):
     committee, data = CommitteeLearner(learner, members=3), learner.prepare(ticket_rows(60))
     arguments: tuple[Any, ...] = (data, torch.arange(20), ticket_rows(60).labels[:20])
@@ -277,9 +293,10 @@ def test_run_with_ddp_asks_the_same_questions(started, learner, tmp_path, monkey
     assert asked[0] == asked[1]
 
 
-def experiment(folder: Path, learner: Any, rounds: int = 2) -> Experiment:
+def experiment(folder: Path, learner: Any, rounds: int = 2, strategy: Strategy | None = None) -> Experiment:
     return Experiment(
-        Splits(ticket_rows(120), ticket_rows(40, seed=1)), learner, BALD(), start=12, batch=8, rounds=rounds, seeds=[3],  # type: ignore[arg-type]
+        Splits(ticket_rows(120), ticket_rows(40, seed=1)), learner, strategy or BALD(), start=12, batch=8,  # type: ignore[arg-type]
+        rounds=rounds, seeds=[3],
         baseline=None, folder=str(folder), pool_sample=30, report=False, quiet=True,
     )  # fmt: skip
 
@@ -335,6 +352,21 @@ def test_stopped_run_goes_on_with_another_number_of_ranks(started, learner, whol
     with sharing_with(started):
         experiment(tmp_path, learner).run()
     assert outcome(tmp_path) == whole
+
+
+def test_ranks_choose_what_one_process_chooses(leader: Leader, learner: TransformerLearner, tmp_path, monkeypatch):
+    """Features stay on the ranks, which choose together."""
+    monkeypatch.setattr(rank_outputs, "WIDE", 4 * 4 * 132)
+    commands: list[str] = []
+    run = leader.run
+    monkeypatch.setattr(leader, "run", lambda command, *jobs: commands.append(command) or run(command, *jobs))
+    found = []
+    for sharing in (None, leader):
+        with sharing_with(sharing):
+            experiment(tmp_path / str(len(found)), learner, strategy=BADGE()).run()
+        found.append(outcome(tmp_path / str(len(found))))
+    assert found[0] == found[1]
+    assert commands.count("choice") == 2  # the first batch is random
 
 
 def test_probe_runs_on_several_ranks_too(leader: Leader, tiny_bert, tmp_path, monkeypatch):

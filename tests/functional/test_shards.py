@@ -96,11 +96,26 @@ class TestKCenter:
 
     @pytest.mark.parametrize("window", [1, 5])
     @pytest.mark.parametrize("kind", ["gaussian", "grid with ties"])
-    def test_the_window_does_not_change_the_picks(self, kind, window):
+    @pytest.mark.parametrize("L", [0, 2])
+    def test_the_window_does_not_change_the_picks(self, kind, window, L):
         x = KINDS[kind]
-        expected = k_center_greedy(x, 20, centers=x[:2])
-        picks = on_shards(N, 3, lambda s: k_center_greedy(x[s.rows], 20, centers=x[:2], window=window, shard=s))
+        centers = x[:L] if L else None
+        expected = k_center_greedy(x, 20, centers=centers)
+        picks = on_shards(N, 3, lambda s: k_center_greedy(x[s.rows], 20, centers=centers, window=window, shard=s))
         assert_same([cover.positions for cover in picks], expected.positions)
+
+    def test_first_pick_that_is_not_among_the_farthest_of_its_own_rank(self):
+        """Rank 0 has a ring far away: its farthest rows from the mean of all are not those from its own mean."""
+        angle = torch.arange(60) * 6.283 / 60
+        ring = torch.stack([angle.cos(), angle.sin()], 1) * (1 - angle.cos() / 50)[:, None]  # wider on the near side
+        x = torch.cat([ring + torch.tensor([50.0, 0.0]), normal(140, 2) / 10])
+        rows = [torch.arange(60), torch.arange(60, 200)]
+        expected = k_center_greedy(x, 30)
+        assert int(expected.positions[0]) not in ring.norm(dim=1).topk(8).indices.tolist()
+        covers = on_ranks(
+            2, lambda comm: k_center_greedy(x[rows[comm.rank]], 30, shard=Shard(comm, rows[comm.rank], 200))
+        )
+        assert_same([cover.positions for cover in covers], expected.positions)
 
     def test_equals_the_slow_reference(self, ranks):
         points = normal(60, 2).round()
@@ -274,6 +289,12 @@ def clustered() -> torch.Tensor:
     return middles[owner] + normal(TOTAL, 64, seed=2, dtype=torch.float32)
 
 
+@cache
+def first_hundred() -> torch.Tensor:
+    """Picks of one process from `clustered`, without labels."""
+    return k_center_greedy(clustered(), 100).positions
+
+
 class TestCollectives:
     """At most 6 collectives for 100 of 100,000 rows with 64 columns; at most 3 for the highest scores."""
 
@@ -298,6 +319,16 @@ class TestCollectives:
         assert_same(results, k_center_greedy(x, 100, centers=x[:20]).positions)
         assert collectives <= 6
 
+    def test_k_center_without_labels(self, ranks):
+        x = clustered()
+
+        def select(shard: Shard) -> torch.Tensor:
+            return k_center_greedy(x[shard.rows], 100, shard=shard).positions
+
+        results, collectives = self.counted(ranks, TOTAL, select)
+        assert_same(results, first_hundred())
+        assert collectives <= 6
+
     def test_kmeans_plusplus(self, ranks):
         x = clustered()
 
@@ -319,6 +350,20 @@ class TestCollectives:
         results, collectives = self.counted(ranks, TOTAL, select)
         assert_same(results, top(scores, 100, generator=None if seed is None else seeded(seed)))
         assert collectives <= 3
+
+    def test_coverage(self):
+        x, targets = clustered(), clustered()[:2_000]
+        half = TOTAL // 2
+
+        def select(shard: Shard) -> torch.Tensor:
+            own = x[:half][shard.rows]
+            return max_coverage(own, 100, 9.0, targets=targets, generator=seeded(), shard=shard).positions
+
+        results, collectives = self.counted(3, half, select)
+        expected = max_coverage(x[:half], 100, 9.0, targets=targets, generator=seeded())
+        assert_same(results, expected.positions)
+        assert expected.gains[0] > expected.gains[-1] > 1
+        assert collectives <= 6
 
     def test_batch_bald(self, ranks):
         log_p = normal(2_000 * 8, 3, dtype=torch.float32).view(2_000, 8, 3).log_softmax(-1)

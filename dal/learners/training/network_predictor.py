@@ -11,9 +11,10 @@ from dal.errors import LearnerError, NeedError
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import DrawnNetwork, LastLayer
 from dal.learners.inference import COMPUTED, Precision, on_one_device, placed, reduces, run_pass
+from dal.learners.rank_outputs import keeps_wide_outputs
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.modules.active_module import ActiveModule
-from dal.outputs import Outputs, closure, sources
+from dal.outputs import Outputs, Value, closure, sources
 from dal.store.atomic_files import replacing
 
 EMBEDDINGS = frozenset({"embeddings"})
@@ -39,6 +40,7 @@ class NetworkPredictor(Predictor):
         surprisal: computes `surprisal`; None if it is not provided.
         source: function that returns some prepared rows in the form that the module reads; None if it reads them as
             they are.
+        resumable: whether a long pass may be stored while it runs; see `run_pass`.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class NetworkPredictor(Predictor):
         layer: LastLayer | None = None,
         surprisal: Surprisal | None = None,
         source: Callable[[Prepared, Tensor, Monitor], Prepared] | None = None,
+        resumable: bool = False,
     ) -> None:
         self.module = module
         self.layer = layer
         self.approximate = module is not None and reduces(module.device, precision)
         self._embed, self._write, self._surprisal, self._source = embed, write, surprisal, source
+        self._resumable = resumable and layer is None  # a posterior is no part of the weights
         self._samples, self._precision, self._token_budget = samples, precision, token_budget
 
     @property
@@ -85,7 +89,7 @@ class NetworkPredictor(Predictor):
         if self._surprisal is not None and names & SURPRISAL:
             return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
         index = torch.arange(len(data)) if rows is None else rows.cpu()
-        tensors = {}
+        tensors: dict[str, Value] = {}
         if names & EMBEDDINGS:
             device = torch.device("cpu") if self.module is None else self.module.device
             tensors["embeddings"] = placed(self._embed(data, index, monitor), device)
@@ -101,9 +105,11 @@ class NetworkPredictor(Predictor):
                 seed=seed,
                 token_budget=self._token_budget,
                 precision="float32" if exact else self._precision,
+                may_stay=keeps_wide_outputs(),
+                resumable=self._resumable,
                 monitor=monitor,
             )
-            tensors |= {name: passed[name] for name in sources(names - EMBEDDINGS)}
+            tensors |= {name: passed.blockwise(name) for name in sources(names - EMBEDDINGS)}
         return Outputs(on_one_device(tensors), length=len(index), multilabel=data.multilabel)
 
     def save(self, folder: Path) -> None:
