@@ -68,6 +68,8 @@ class Collector:
         # What each batch must compute: reductions are gathered in place of the samples, which are K times as large.
         self.raw = frozenset(REDUCTIONS.get(name, name) for name in self.gathered)
         self.length = length
+        #: (length,) bool, True for rows whose outputs are there.
+        self.finished = torch.zeros(length, dtype=torch.bool)
         self.device = torch.device(device)
         self._multilabel = multilabel
         self._largest = largest
@@ -82,6 +84,7 @@ class Collector:
             if name not in self._tensors:  # only a first batch tells the shape; a retry of it finds them allocated
                 self._tensors[name] = self._allocate(name, value)
             self._tensors[name][index.to(self.device)] = value.to(self.device)
+        self.finished[index] = True
 
     def _allocate(self, name: str, like: Tensor) -> Tensor:
         shape = (self.length, *like.shape[1:])
@@ -117,6 +120,7 @@ class Collector:
         """Return an empty collector for the rows at some positions (n,), which another process fills."""
         part = copy.copy(self)
         part.length, part._tensors = len(positions), {}
+        part.finished = torch.zeros(len(positions), dtype=torch.bool)
         return part
 
     def add(self, positions: Tensor, part: Any) -> None:
@@ -125,6 +129,7 @@ class Collector:
             if name not in self._tensors:
                 self._tensors[name] = self._allocate(name, value)
             self._tensors[name][positions.to(self.device)] = value.to(self.device)
+        self.finished[positions] = True
 
     def __getstate__(self) -> dict[str, Any]:
         """On the way to another process, tensors are on the CPU."""

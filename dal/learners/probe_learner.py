@@ -1,6 +1,6 @@
 """Linear classifier on frozen embeddings, fitted in about a second, with a posterior over its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,8 @@ from dal.learners.heads.head_posteriors import DrawnBy
 from dal.learners.heads.linear_head import LinearHead, fit_linear_head, head_shapes, moved, shifted
 from dal.learners.heads.self_training import SAMPLE, HeadFit, self_train
 from dal.learners.inference import DEFAULT_SAMPLES, Precision
-from dal.learners.probe_predictor import EMBEDDINGS, TRAINED, ProbePredictor, embedded
-from dal.learners.text.embeddings import Embedder
+from dal.learners.probe_predictor import TRAINED, ProbePredictor, embedded, fill_embeddings
+from dal.learners.text.embeddings import EMBEDDINGS, Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.learners.text.tokenizers import locate, prepare_described_texts, prepare_texts
 from dal.learners.text.tokens import TextPrepared
@@ -193,6 +193,17 @@ class ProbeLearner(Learner):
         """Raise ConfigError or DataError if there is no encoder and the rows are not vectors."""
         if self.model is None:
             prepare_vectors(data.take([0]), None, self.max_length)
+
+    @property
+    def caches(self) -> frozenset[str]:  # type: ignore[override]
+        """Embeddings, if the rows are texts."""
+        return frozenset() if self.model is None else EMBEDDINGS
+
+    def fill_cache(
+        self, data: Prepared, names: Iterable[str] = frozenset(), *, monitor: Monitor = SILENT
+    ) -> dict[str, int]:
+        """Embed the texts, and the descriptions of the classes, that are not in the cache."""
+        return fill_embeddings(data, self._embedder(), monitor)
 
     def fit(
         self,

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from dal.errors import LearnerError, one_line, shortened
 from dal.learner import SILENT, Monitor
-from dal.learners.inference import Precision, reduces, run_pass
+from dal.learners.inference import Collector, Precision, reduces, run_pass
 from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key
 from dal.learners.text.tokenizers import source_of
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.tensor_rows import TensorPrepared
 from dal.monitor import JoinedPasses
+
+EMBEDDINGS = frozenset({"embeddings"})
 
 _CHUNK = 8192  # rows per write, at most as many are lost by a kill
 _WEIGHTS = (".safetensors", ".bin", ".json")
@@ -49,12 +51,9 @@ class Embedder:
         Only texts that are not in the cache are embedded, equal ones once. A vector depends on the other texts of its
         batch only in the last bits of its numbers, and is stored once: every later reading gives the same bits.
         """
-        precision = "bfloat16" if reduces(self.device, self.precision) else "float32"
-        key = digest_key("embeddings", fingerprint(self.model), texts.key, "masked mean", precision)
+        key = self._key(texts)
         if key not in texts.derived:
-            detail = f"masked mean, {precision}"
-            store = RowStore("embeddings", key, np.float32, ragged=False, model=self.model, detail=detail)
-            stored = store.rows(texts.digests, partial(self._computed, texts, monitor))
+            stored = self._store(key).rows(texts.digests, partial(self._computed, texts, monitor))
             vectors, index = torch.from_numpy(stored.values), torch.from_numpy(stored.starts)
             in_order = len(index) and bool((index[1:] - index[:-1] == 1).all())
             if in_order:  # a part of the file, with nothing to copy
@@ -64,22 +63,61 @@ class Embedder:
         embeddings: TensorPrepared = texts.derived[key]
         return embeddings
 
-    def _computed(self, texts: TextPrepared, monitor: Monitor, rows: Rows) -> Iterator[Chunk]:
+    def fill(self, texts: TextPrepared, monitor: Monitor = SILENT) -> int:
+        """Embed and store the texts that are not in the cache, and return their number, equal ones counted once.
+
+        When the monitor interrupts it, the batches that are done are stored. Those of a later call then differ from
+        those of an uninterrupted one, and with them the last bits of the vectors.
+
+        Raises:
+            LearnerError: the embeddings cannot be stored.
+        """
+        store = self._store(self._key(texts))
+        missing = len(store.missing(texts.digests))
+        compute = partial(self._computed, texts, monitor, keep_unfinished=True)
+        store.rows(texts.digests, compute, in_memory=False)
+        return missing
+
+    def _key(self, texts: TextPrepared) -> str:
+        return digest_key("embeddings", fingerprint(self.model), texts.key, "masked mean", self._computed_in)
+
+    def _store(self, key: str) -> RowStore:
+        detail = f"masked mean, {self._computed_in}"
+        return RowStore("embeddings", key, np.float32, ragged=False, model=self.model, detail=detail)
+
+    @property
+    def _computed_in(self) -> Precision:
+        return "bfloat16" if reduces(self.device, self.precision) else "float32"
+
+    def _computed(
+        self, texts: TextPrepared, monitor: Monitor, rows: Rows, *, keep_unfinished: bool = False
+    ) -> Iterator[Chunk]:
         encoder, progress = _Encoder(self.model).to(self.device), JoinedPasses(monitor, len(rows))
         for chosen in np.split(rows, range(_CHUNK, len(rows), _CHUNK)):
-            passed = run_pass(
-                encoder,  # type: ignore[arg-type]
-                texts,
-                torch.from_numpy(chosen),
-                {"embeddings"},
-                provides={"embeddings"},
-                token_budget=self.token_budget,
-                precision=self.precision,
-                monitor=progress,
-            )
-            vectors = passed.embeddings.cpu().numpy()
-            yield Chunk(texts.digests[chosen], np.ones(len(chosen), np.int64), vectors)
+            collector = Collector(EMBEDDINGS, len(chosen), provides=EMBEDDINGS, multilabel=False, device=encoder.device)
+            try:
+                run_pass(
+                    encoder,  # type: ignore[arg-type]
+                    texts,
+                    torch.from_numpy(chosen),
+                    token_budget=self.token_budget,
+                    precision=self.precision,
+                    collector=collector,
+                    monitor=progress,
+                )
+            except BaseException:  # Ctrl-C among others
+                if keep_unfinished and bool(collector.finished.any()):
+                    yield self._chunk(texts, chosen, collector)
+                raise
+            yield self._chunk(texts, chosen, collector)
         progress.close()
+
+    @staticmethod
+    def _chunk(texts: TextPrepared, rows: Rows, collector: Collector) -> Chunk:
+        """The vectors of those of the rows that are finished."""
+        done = collector.finished.numpy()
+        vectors = collector.outputs().embeddings.cpu().numpy()[done]
+        return Chunk(texts.digests[rows[done]], np.ones(len(vectors), np.int64), vectors)
 
 
 class _Encoder(nn.Module):
