@@ -26,6 +26,7 @@ from dal.monitor import JoinedPasses
 EMBEDDINGS = frozenset({"embeddings"})
 
 _CHUNK = 8192  # rows per write, at most as many are lost by a kill
+_MANY = 65_536  # rows whose moments are stored
 _WEIGHTS = (".safetensors", ".bin", ".json")
 
 
@@ -53,13 +54,14 @@ class Embedder:
         """
         key = self._key(texts)
         if key not in texts.derived:
-            stored = self._store(key).rows(texts.digests, partial(self._computed, texts, monitor))
+            store = self._store(key)
+            stored = store.rows(texts.digests, partial(self._computed, texts, monitor))
             vectors, index = torch.from_numpy(stored.values), torch.from_numpy(stored.starts)
             in_order = len(index) and bool((index[1:] - index[:-1] == 1).all())
             if in_order:  # a part of the file, with nothing to copy
                 vectors = vectors[int(index[0]) : int(index[-1]) + 1]
             # Kept with the texts, so that the moments of the vectors are computed once per process.
-            texts.derived[key] = TensorPrepared(vectors, texts.classes, texts.multilabel, None if in_order else index)
+            texts.derived[key] = _Embeddings(vectors, texts, None if in_order else index, store)
         embeddings: TensorPrepared = texts.derived[key]
         return embeddings
 
@@ -118,6 +120,27 @@ class Embedder:
         done = collector.finished.numpy()
         vectors = collector.outputs().embeddings.cpu().numpy()[done]
         return Chunk(texts.digests[rows[done]], np.ones(len(vectors), np.int64), vectors)
+
+
+class _Embeddings(TensorPrepared):
+    """Embeddings of texts, whose moments are stored next to them where computing them takes long.
+
+    Args:
+        vectors, index: as in `TensorPrepared`.
+        texts: the texts.
+        store: store of the vectors.
+    """
+
+    def __init__(self, vectors: Tensor, texts: TextPrepared, index: Tensor | None, store: RowStore) -> None:
+        super().__init__(vectors, texts.classes, texts.multilabel, index)
+        self._digests, self._store = texts.digests, store
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        compute = super()._moments
+        if len(self) < _MANY:
+            return compute()
+        mean, scale = self._store.summary("moments", self._digests, lambda: torch.stack(compute()).numpy())
+        return torch.from_numpy(mean), torch.from_numpy(scale)
 
 
 class _Encoder(nn.Module):

@@ -166,3 +166,26 @@ def test_several_writes_are_reported_as_one_pass(tiny_bert, embedded_rows, monke
     first, *counts, last = said
     assert (first, sum(counts), last) == (("pass", len(given)), len(given), "finished")
     assert embedded_rows == [7, 7, len(given) - 14]
+
+
+def test_moments_of_many_rows_are_stored_and_read_again(tiny_bert, embedded_rows, tmp_path, monkeypatch):
+    given = [*dict.fromkeys(material.tickets(40)[0])]
+    few = embedded(tiny_bert, prepared(tiny_bert, given)).moments
+    (folder,) = (path for path in (tmp_path / "cache" / "rows" / "embeddings").iterdir() if path.is_dir())
+    assert not (folder / "summaries").exists()
+    monkeypatch.setattr(embeddings, "_MANY", 10)
+    stored = embedded(tiny_bert, prepared(tiny_bert, given)).moments
+    computed, compute = [], TensorPrepared._moments
+    monkeypatch.setattr(TensorPrepared, "_moments", lambda rows: computed.append(len(rows)) or compute(rows))
+    again = embedded(tiny_bert, prepared(tiny_bert, given)).moments
+    assert computed == []
+    for one in (stored, again):
+        assert all(torch.equal(*pair) for pair in zip(few, one, strict=True))
+    part = embedded(tiny_bert, prepared(tiny_bert, given[1:])).moments  # another pool has moments of its own
+    assert computed == [len(given) - 1]
+    assert not torch.equal(part[0], few[0])
+    for path in (folder / "summaries").iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    damaged = embedded(tiny_bert, prepared(tiny_bert, given)).moments
+    assert computed == [len(given) - 1, len(given)]
+    assert all(torch.equal(*pair) for pair in zip(few, damaged, strict=True))
