@@ -348,6 +348,7 @@ class SklearnCommittee(Learner):
         precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch of the encoder, padding included; halved when memory runs out.
         device: device of the encoder and the outputs; "auto" uses a GPU if one is available. Members run on the CPU.
+        cached_as: "float16" keeps embeddings in the cache in half the space; None in float32. See docs/cache.md.
     """
 
     model: str | None = "sentence-transformers/all-MiniLM-L6-v2"
@@ -359,6 +360,7 @@ class SklearnCommittee(Learner):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     token_budget: int = 16384
     device: str = "auto"
+    cached_as: Literal["float16"] | None = None
 
     provides = frozenset({"logits", "embeddings", "mc_logits", "joint_mc_logits"})
     label_free = frozenset({"embeddings"})
@@ -389,7 +391,8 @@ class SklearnCommittee(Learner):
         """Embedder of texts; None if the rows are vectors."""
         if self.model is None:
             return None
-        return Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))
+        where, device = locate(self.model), device_of(self.device)
+        return Embedder(where, self.precision, self.token_budget, device, self.cached_as)
 
     @property
     def caches(self) -> frozenset[str]:  # type: ignore[override]

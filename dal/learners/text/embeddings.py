@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from dal.monitor import JoinedPasses
 
 EMBEDDINGS = frozenset({"embeddings"})
 
+#: Types other than float32 in which embeddings may be cached.
+CachedAs = Literal["float16"]
+
 _CHUNK = 8192  # rows per write, at most as many are lost by a kill
 _MANY = 65_536  # rows whose moments are stored
 _WEIGHTS = (".safetensors", ".bin", ".json")
@@ -39,15 +42,17 @@ class Embedder:
         precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch, padding included.
         device: device of the encoder.
+        cached_as: type of the numbers in the cache: "float16" takes half the space; None for float32.
     """
 
     model: str
     precision: Precision
     token_budget: int
     device: torch.device
+    cached_as: CachedAs | None = None
 
     def embed(self, texts: TextPrepared, monitor: Monitor = SILENT) -> TensorPrepared:
-        """Return the embeddings (N, E) of the texts as memory-mapped float32.
+        """Return the embeddings (N, E) of the texts, memory-mapped in float32 or float16; read rows are float32.
 
         Only texts that are not in the cache are embedded, equal ones once. A vector depends on the other texts of its
         batch only in the last bits of its numbers, and is stored once: every later reading gives the same bits.
@@ -81,11 +86,13 @@ class Embedder:
         return missing
 
     def _key(self, texts: TextPrepared) -> str:
-        return digest_key("embeddings", fingerprint(self.model), texts.key, "masked mean", self._computed_in)
+        kept = () if self.cached_as is None else (self.cached_as,)
+        return digest_key("embeddings", fingerprint(self.model), texts.key, "masked mean", self._computed_in, *kept)
 
     def _store(self, key: str) -> RowStore:
-        detail = f"masked mean, {self._computed_in}"
-        return RowStore("embeddings", key, np.float32, ragged=False, model=self.model, detail=detail)
+        detail = f"masked mean, {self._computed_in}{'' if self.cached_as is None else f', kept in {self.cached_as}'}"
+        dtype = self.cached_as or "float32"
+        return RowStore("embeddings", key, dtype, ragged=False, model=self.model, detail=detail)
 
     @property
     def _computed_in(self) -> Precision:
@@ -114,11 +121,14 @@ class Embedder:
             yield self._chunk(texts, chosen, collector)
         progress.close()
 
-    @staticmethod
-    def _chunk(texts: TextPrepared, rows: Rows, collector: Collector) -> Chunk:
+    def _chunk(self, texts: TextPrepared, rows: Rows, collector: Collector) -> Chunk:
         """The vectors of those of the rows that are finished."""
         done = collector.finished.numpy()
         vectors = collector.outputs().embeddings.cpu().numpy()[done]
+        if self.cached_as is not None:
+            if np.isfinite(vectors).all() and np.abs(vectors).max(initial=0) > np.finfo(self.cached_as).max:
+                raise LearnerError(f"embeddings of {self.model} exceed the range of float16: leave cached_as out")
+            vectors = vectors.astype(self.cached_as)
         return Chunk(texts.digests[rows[done]], np.ones(len(vectors), np.int64), vectors)
 
 
