@@ -20,6 +20,7 @@ from dal.commands.cache import cache
 from dal.commands.check import check
 from dal.commands.classes import classes
 from dal.commands.compare import compare
+from dal.commands.embed import embed
 from dal.commands.encoders import encoders
 from dal.commands.error_lines import describe_failure
 from dal.commands.estimate import estimate
@@ -66,6 +67,7 @@ compare strategies
   dal run --resume FOLDER                 resume a run
   dal compare CONFIG --strategies Random,Margin,BADGE --seeds 5
                                           compare strategies over the same seeds, in several processes
+  dal embed CONFIG [--devices 4]          compute the embeddings of a run ahead of it, resumable
   dal encoders FOLDER                     can the encoder tell the classes apart, and would another one do better?
   dal audit FOLDER                        error rates and costs of the models of a Router
 
@@ -97,6 +99,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "estimate": estimate,
     "predict": predict,
     "export": export,
+    "embed": embed,
     "encoders": encoders,
     "report": report,
     "list": listing,

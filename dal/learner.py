@@ -104,6 +104,7 @@ class Learner(ABC):
         has_unknown_class: whether `mc_logits` may have one extra column, for samples without an answer.
         reads_descriptions: whether the model depends on the descriptions of the classes, `descriptions` and `described`
             of the rows that `prepare` gets. Commands then say which classes still need one.
+        caches: kinds of values that `fill_cache` computes once per row and keeps on disk, such as "embeddings".
         earlier_values: values of options, None, that the config of a folder lacks because it is older than they are.
     """
 
@@ -111,6 +112,7 @@ class Learner(ABC):
     label_free = frozenset()  # type: ignore[var-annotated]
     has_unknown_class = False
     reads_descriptions = False
+    caches: frozenset[str] = frozenset()
     advice = ""
     earlier_values: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
@@ -131,6 +133,27 @@ class Learner(ABC):
         Args:
             data: a `dal.data.Rows`.
         """
+
+    def fill_cache(
+        self, data: Prepared, names: Iterable[str] = frozenset(), *, monitor: Monitor = SILENT
+    ) -> Mapping[str, int]:
+        """Compute and store what the cache lacks of these rows. By default there is nothing to store.
+
+        A call that is interrupted by an exception of the monitor keeps what it has computed.
+
+        Args:
+            data: prepared rows.
+            names: outputs that will be computed for all rows. What a fit reads of rows that are not labeled is stored
+                in any case.
+            monitor: receives the progress.
+
+        Returns:
+            The number of values that were computed, by kind.
+
+        Raises:
+            LearnerError: the values cannot be stored.
+        """
+        return {}
 
     @abstractmethod
     def fit(

@@ -104,6 +104,7 @@ SHORTER = [
     ("docs/several_gpus.md", "dal run tickets.yaml --devices 4", "dal run tickets.yaml --learner TfidfLearner"),
     ("docs/several_gpus.md", "trainer.devices 4", "trainer.devices 2"),
     ("docs/several_gpus.md", "--devices 8", "--devices 1"),
+    ("docs/embed.md", "--devices 4", "--devices 1"),
     ("docs/several_gpus.md", "shards: 8", "shards: 8\n    model: MODEL\n    min_steps: 2\n    max_steps: 2"),
     ("docs/stopping.md", "max_labels=500", "max_labels=40"),
     ("docs/stopping.md", "runs/tickets/Margin-seed0", "runs/block-3/Margin-seed0"),

@@ -347,4 +347,5 @@ NEW_OPTIONS = {
     "objective",
     "description_template",
     "shards",
+    "cached_as",
 }

@@ -64,6 +64,25 @@ def run_on_devices(experiment: "Experiment", devices: int | None, timeout: float
     Raises:
         RankError: a rank was lost; the message says how to resume.
     """
+    again = None
+    if experiment.folder is not None:
+        again = f"go on with: {shlex.join(['dal', 'run', '--resume', experiment.folder])}{allow_option()}"
+    with on_devices(devices, timeout, again):
+        experiment.run()
+
+
+@contextmanager
+def on_devices(devices: int | None, timeout: float | None, again: str | None) -> Iterator[None]:
+    """Context manager in which work is shared among several devices, or among the ranks of a launcher.
+
+    Args:
+        devices: number of devices; None for one, or those of a launcher.
+        timeout: seconds without progress after which a rank counts as lost; None for the default.
+        again: advice for going on, for the message about a lost rank; None if nothing is kept.
+
+    Raises:
+        RankError: a rank was lost.
+    """
     from dal.learners.ranks import current_ranks
 
     ranks: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
@@ -73,12 +92,11 @@ def run_on_devices(experiment: "Experiment", devices: int | None, timeout: float
         ranks = started(devices, timeout=timeout or _TIMEOUT)
     try:
         with ranks:
-            experiment.run()
+            yield
     except RankError as error:
-        if experiment.folder is None:
+        if again is None:
             raise
-        again = shlex.join(["dal", "run", "--resume", experiment.folder])
-        raise RankError(f"{error}; go on with: {again}{allow_option()}") from error
+        raise RankError(f"{error}; {again}") from error
 
 
 def on_one_device(experiment: "Experiment") -> tuple["Experiment", int]:

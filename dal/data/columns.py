@@ -35,7 +35,8 @@ def positions(rows: Positions, length: int) -> NDArray[np.int64]:
             raise IndexError(f"a mask of {index.shape} for {length} rows")
         return np.flatnonzero(index).astype(np.int64)
     index = index.astype(np.int64).reshape(-1)
-    index = np.where(index < 0, index + length, index)
+    if index.min(initial=0) < 0:
+        index = np.where(index < 0, index + length, index)
     if len(index) and not 0 <= index.min() <= index.max() < length:
         raise IndexError(f"row {index[(index < 0) | (index >= length)][0]} is outside 0 .. {length - 1}")
     return index
@@ -388,20 +389,33 @@ def wide_digests(inputs: Any) -> NDArray[np.uint64]:
 
 def hash_ids(digest: NDArray[np.uint64]) -> TextColumn:
     """Ids from row hashes, (N,): 16 hexadecimal digits, with "-2", "-3", ... appended to repetitions of a hash."""
-    order = np.argsort(digest, kind="stable")
-    same = np.flatnonzero(np.r_[True, digest[order][1:] != digest[order][:-1]]) if len(digest) else order
-    occurrence = np.empty(len(digest), np.int64)
-    occurrence[order] = np.arange(len(digest)) - np.repeat(same, np.diff(np.r_[same, len(digest)]))
     pairs = np.array([f"{byte:02x}" for byte in range(256)], "S2")
     flat = pairs[digest.astype("<u8").view(np.uint8)].view(np.uint8)
     offsets = np.arange(len(digest) + 1, dtype=np.int64) * 16
     base = pa.LargeStringArray.from_buffers(len(digest), pa.py_buffer(offsets), pa.py_buffer(flat))
-    repeated = np.flatnonzero(occurrence)
+    repeated, occurrence = _repetitions(digest)
     if len(repeated):
-        suffix = [f"{text}-{count + 1}" for text, count in zip(
-            base.take(pa.array(repeated)).to_pylist(), occurrence[repeated].tolist(), strict=True)]  # fmt: skip
-        base = pc.replace_with_mask(base, pa.array(occurrence > 0), pa.array(suffix, pa.large_string()))
+        texts = base.take(pa.array(repeated)).to_pylist()
+        suffix = [f"{text}-{count + 1}" for text, count in zip(texts, occurrence.tolist(), strict=True)]
+        mask = np.zeros(len(digest), np.bool_)
+        mask[repeated] = True
+        base = pc.replace_with_mask(base, pa.array(mask), pa.array(suffix, pa.large_string()))
     return TextColumn(base)
+
+
+def _repetitions(digest: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows, ascending, whose hash an earlier row has, and the number of these earlier rows, from 1."""
+    ordered = np.sort(digest)  # faster than the order of all rows, which only rows with a repeated hash need
+    several = ordered[1:][ordered[1:] == ordered[:-1]]
+    rows = np.flatnonzero(np.asarray(pc.is_in(pa.array(digest), value_set=pa.array(several))))
+    order = np.argsort(digest[rows], kind="stable")
+    hashes = digest[rows][order]
+    new = np.r_[True, hashes[1:] != hashes[:-1]][: len(rows)]
+    first = np.flatnonzero(new)
+    occurrence = np.empty(len(rows), np.int64)
+    occurrence[order] = np.arange(len(rows)) - first[np.cumsum(new) - 1]
+    later = occurrence > 0
+    return rows[later], occurrence[later]
 
 
 def fingerprint(inputs: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.data.class_descriptions import (
@@ -223,16 +224,25 @@ class Rows:
         wrong = None if isinstance(ids, TextColumn) else first_not_encodable(ids)
         if wrong is not None:
             raise DataError(f"{self.source} has no row with the id {shown(ids[wrong])}, which {NOT_ENCODABLE}")
-        wanted = (ids.arrow() if isinstance(ids, TextColumn) else pa.array(ids, pa.large_string())).dictionary_encode()
-        hits = pc.index_in(self.ids.arrow(), value_set=wanted.dictionary)
-        rows = np.full(len(wanted.dictionary), -1, np.int64)
-        rows[hits.drop_null().to_numpy(zero_copy_only=False)] = np.flatnonzero(np.asarray(hits.is_valid()))
+        given = ids.arrow() if isinstance(ids, TextColumn) else pa.array(ids, pa.large_string())
+        found = self._first_places(given)
+        if (found >= 0).all():  # each of them once
+            return torch.from_numpy(found)
+        wanted = given.dictionary_encode()
+        rows = self._first_places(wanted.dictionary)
         unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             names = ", ".join(shown(wanted.dictionary[int(i)].as_py()) for i in unknown[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise DataError(f"{self.source} has no row with the id {names}{more}")
         return torch.from_numpy(rows[wanted.indices.to_numpy(zero_copy_only=False)])
+
+    def _first_places(self, ids: Any) -> NDArray[np.int64]:
+        """Row of each id of an Arrow array, (n,), -1 for unknown ids and for repetitions of another one."""
+        hits = pc.index_in(self.ids.arrow(), value_set=ids)
+        rows = np.full(len(ids), -1, np.int64)
+        rows[hits.drop_null().to_numpy(zero_copy_only=False)] = np.flatnonzero(np.asarray(hits.is_valid()))
+        return rows
 
     def texts(self, rows: Positions | None = None) -> list[Any]:
         """Texts of `rows` (all rows by default) as a list of str, or of (str, str) for pairs.

@@ -15,11 +15,12 @@ def keys(digest: Keys, seed: int, stream: int) -> Keys:
     """
     start = np.random.SeedSequence((seed, stream)).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
-        mixed = digest.astype(np.uint64) + start  # splitmix64 (Steele et al. 2014)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    out: Keys = mixed ^ (mixed >> np.uint64(31))
-    return out
+        mixed: Keys = digest.astype(np.uint64) + start  # splitmix64 (Steele et al. 2014), in place
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed ^= mixed >> np.uint64(shift)
+            mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def sample(key: Keys, n: int) -> Rows64:
@@ -38,13 +39,13 @@ def distinct(values: Keys) -> int:
 def strata(labels: Tensor) -> Rows64:
     """Stratum of each labeled row, (L,), from labels (L,) or (L, C): its class, or its set of classes."""
     values = labels.numpy()
-    if values.ndim == 2:
-        packed = np.packbits(values, axis=1)
-        order = np.lexsort(packed.T[::-1]) if packed.size else np.arange(len(packed))
-        new = (packed[order[1:]] != packed[order[:-1]]).any(1)
-    else:
-        order = np.argsort(values, kind="stable")
-        new = values[order[1:]] != values[order[:-1]]
+    if values.ndim == 1:
+        codes = values - values.min(initial=0)
+        found: Rows64 = ((np.bincount(codes) > 0).cumsum() - 1)[codes]
+        return found
+    packed = np.packbits(values, axis=1)
+    order = np.lexsort(packed.T[::-1]) if packed.size else np.arange(len(packed))
+    new = (packed[order[1:]] != packed[order[:-1]]).any(1)
     ranks = np.empty(len(values), np.int64)
     ranks[order] = np.r_[0, np.cumsum(new)] if len(values) else 0
     return ranks
@@ -61,7 +62,12 @@ def share(key: Keys, stratum: Rows64, fraction: float) -> Rows64:
     np.minimum.at(lowest, stratum, key)
     left = max(1, round(len(key) * fraction)) - int(quota.sum())
     quota[np.lexsort((lowest, -(counts * fraction - quota)))[: max(0, left)]] += 1
-    order = np.lexsort((key, stratum))
-    starts = np.r_[0, np.cumsum(counts)[:-1]]
-    rank = np.arange(len(key)) - np.repeat(starts, counts)  # within the stratum, along `order`
+    # Keys are spread evenly, so that a small share is among the small keys: only these are sorted, and all rows of
+    # strata that have too few of them.
+    small = key <= np.uint64(min(1.0, 1.1 * fraction + 0.01) * (2**64 - 2**11))
+    short = np.bincount(stratum[small], minlength=len(counts)) < quota
+    sorted_ = np.flatnonzero(small | short[stratum] if short.any() else small)
+    order = sorted_[np.lexsort((key[sorted_], stratum[sorted_]))]
+    sizes = np.bincount(stratum[order], minlength=len(counts))
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the stratum, along `order`
     return np.sort(order[rank < quota[stratum[order]]]).astype(np.int64)

@@ -36,19 +36,21 @@ class InterruptCheck:
     It is called between batches, never during a write.
     """
 
-    def __init__(self, folder: Path | None, command: str) -> None:
-        self._folder, self._command = folder, command
+    def __init__(self, folder: Path | None, command: str, again: str | None = None) -> None:
+        self._folder, self._command, self._again = folder, command, again
         self.pressed = self._stopping = self._terminated = False
 
     def __call__(self) -> None:
         """Raise `Interrupted` or `Stopped` if a signal has arrived."""
         if self.pressed or self._stopping:
-            how = "nothing was kept; the same command begins again" if self._folder is None else self.again
+            how = self.again or "nothing was kept; the same command begins again"
             raise (Interrupted if self.pressed else Stopped)(f"stopped; {how}")
 
     @property
-    def again(self) -> str:
-        """Advice for resuming the run, with the exact command."""
+    def again(self) -> str | None:
+        """Advice for going on, with the exact command; None if nothing is kept."""
+        if self._again is not None or self._folder is None:
+            return self._again
         return f"go on with: {shlex.join(['dal', self._command, '--resume', str(self._folder)])}{allow_option()}"
 
     def press(self, number: int, frame: FrameType | None) -> None:
@@ -60,28 +62,29 @@ class InterruptCheck:
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Signal handler of schedulers: requests a clean stop. A second SIGTERM ends the process at once."""
         if number == signal.SIGTERM and self._terminated:
-            _TerminationHandler(self.again)(number, frame)
+            _TerminationHandler(self.again or "")(number, frame)
         self._stopping = True
         self._terminated |= number == signal.SIGTERM
 
 
 @contextmanager
-def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[InterruptCheck]:
+def interruptible(folder: Path | None, *, command: str = "run", again: str | None = None) -> Iterator[InterruptCheck]:
     """Handle signals during the block: Lightning would turn them into an exit, and a partial fit must not be stored.
 
-    Ctrl-C requests a clean stop, and so do SIGTERM and SIGUSR1 where there is a folder to resume.
+    Ctrl-C requests a clean stop, and so do SIGTERM and SIGUSR1 where the work can go on later.
 
     Args:
         folder: folder to resume, for the message.
         command: command of `dal` that resumes it.
+        again: advice for going on where that needs no folder.
     """
-    check = InterruptCheck(folder, command)
+    check = InterruptCheck(folder, command, again)
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
     before = signal.signal(signal.SIGINT, check.press)
     try:
-        with terminable(None if folder is None else check.again), _replaced(_STOPPING if folder else (), check.stop):
+        with terminable(check.again), _replaced(_STOPPING if check.again else (), check.stop):
             yield check
     except SystemExit:  # by which Lightning ends a fit after SIGTERM
         check()

@@ -198,6 +198,20 @@ class CommitteeLearner(Learner):
         """Prepare the rows with the learner."""
         return self.learner.prepare(data)
 
+    @property
+    def caches(self) -> frozenset[str]:  # type: ignore[override]
+        """Values that the members' learner keeps on disk."""
+        return self.learner.caches
+
+    def fill_cache(
+        self, data: Prepared, names: Iterable[str] = frozenset(), *, monitor: Monitor = SILENT
+    ) -> Mapping[str, int]:
+        """Compute what the members' learner keeps on disk."""
+        read = frozenset(names)
+        # Outputs that the committee computes are computed from the members' logits.
+        members = read & self.label_free | ({"logits"} if read - self.label_free else frozenset())
+        return self.learner.fill_cache(data, members, monitor=monitor)
+
     def check_rows(self, data: Any) -> None:
         """Raise the error of the members' learner for rows of the wrong kind."""
         self.learner.check_rows(data)

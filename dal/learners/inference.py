@@ -74,6 +74,8 @@ class Collector:
         # What each batch must compute: reductions are gathered in place of the samples, which are K times as large.
         self.raw = frozenset(REDUCTIONS.get(name, name) for name in self.gathered)
         self.length = length
+        #: (length,) bool, True for rows whose outputs are there.
+        self.finished = torch.zeros(length, dtype=torch.bool)
         self.device = torch.device(device)
         self._multilabel = multilabel
         self._largest = largest
@@ -89,6 +91,7 @@ class Collector:
             if name not in self._tensors:  # only a first batch tells the shape; a retry of it finds them allocated
                 self._tensors[name] = self._allocate(name, value)
             self._tensors[name][index.to(self.device)] = value.to(self.device)
+        self.finished[index] = True
 
     def _allocate(self, name: str, like: Tensor) -> Tensor:
         shape = (self.length, *like.shape[1:])
@@ -124,6 +127,7 @@ class Collector:
         """Return an empty collector for the rows at some positions (n,), which another process fills."""
         part = copy.copy(self)
         part.length, part._tensors, part._elsewhere = len(positions), {}, {}
+        part.finished = torch.zeros(len(positions), dtype=torch.bool)
         return part
 
     def rows(self, index: Tensor) -> dict[str, Tensor]:
@@ -136,6 +140,7 @@ class Collector:
             if name not in self._tensors:
                 self._tensors[name] = self._allocate(name, value)
             self._tensors[name][index.to(self.device)] = value.to(self.device)
+        self.finished[index.cpu()] = True
 
     def without_wide(self, rows: int, limit: int) -> dict[str, Tensor]:
         """Remove and return the outputs of which that many rows take `limit` bytes or more."""

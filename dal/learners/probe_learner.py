@@ -1,6 +1,6 @@
 """Linear classifier on frozen embeddings, fitted in about a second, with a posterior over its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,8 @@ from dal.learners.heads.head_posteriors import DrawnBy
 from dal.learners.heads.linear_head import LinearHead, fit_linear_head, head_shapes, moved, shifted
 from dal.learners.heads.self_training import SAMPLE, HeadFit, self_train
 from dal.learners.inference import DEFAULT_SAMPLES, Precision
-from dal.learners.probe_predictor import EMBEDDINGS, TRAINED, ProbePredictor, embedded
-from dal.learners.text.embeddings import Embedder
+from dal.learners.probe_predictor import TRAINED, ProbePredictor, embedded, fill_embeddings
+from dal.learners.text.embeddings import EMBEDDINGS, CachedAs, Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.learners.text.tokenizers import locate, prepare_described_texts, prepare_texts
 from dal.learners.text.tokens import TextPrepared
@@ -80,6 +80,7 @@ def check_encoder(recipe: Any) -> None:
     options.whole("max_length", "token_budget", least=1)
     options.one_of("class_weights", (None, "balanced"))
     options.one_of("precision", get_args(Precision))
+    options.one_of("cached_as", (None, *get_args(CachedAs)))
     if recipe.device != "auto":
         named_device(recipe.device)
 
@@ -134,6 +135,7 @@ class ProbeLearner(Learner):
         precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch of the encoder, padding included; halved when memory runs out.
         device: device of the encoder and the head; "auto" uses a GPU if one is available.
+        cached_as: "float16" keeps embeddings in the cache in half the space; None in float32. See docs/cache.md.
     """
 
     model: str | None = "sentence-transformers/all-MiniLM-L6-v2"
@@ -149,6 +151,7 @@ class ProbeLearner(Learner):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     token_budget: int = 16384
     device: str = "auto"
+    cached_as: Literal["float16"] | None = None
 
     advice = "Seconds per round on a CPU; good embeddings decide how far it gets."
     earlier_values = MappingProxyType({"head": None, "self_training": None})
@@ -193,6 +196,17 @@ class ProbeLearner(Learner):
         """Raise ConfigError or DataError if there is no encoder and the rows are not vectors."""
         if self.model is None:
             prepare_vectors(data.take([0]), None, self.max_length)
+
+    @property
+    def caches(self) -> frozenset[str]:  # type: ignore[override]
+        """Embeddings, if the rows are texts."""
+        return frozenset() if self.model is None else EMBEDDINGS
+
+    def fill_cache(
+        self, data: Prepared, names: Iterable[str] = frozenset(), *, monitor: Monitor = SILENT
+    ) -> dict[str, int]:
+        """Embed the texts, and the descriptions of the classes, that are not in the cache."""
+        return fill_embeddings(data, self._embedder(), monitor)
 
     def fit(
         self,
@@ -367,4 +381,5 @@ class ProbeLearner(Learner):
     def _embedder(self) -> Embedder | None:
         if self.model is None:
             return None
-        return Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))
+        where, device = locate(self.model), device_of(self.device)
+        return Embedder(where, self.precision, self.token_budget, device, self.cached_as)

@@ -20,15 +20,14 @@ from dal.learners.heads.described_head import ZERO_SHOT, ZeroShotHead
 from dal.learners.heads.head_posteriors import Draws
 from dal.learners.heads.linear_head import LinearHead, shifted
 from dal.learners.inference import Collector
-from dal.learners.text.embeddings import Embedder
+from dal.learners.text.embeddings import EMBEDDINGS, Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.tensor_rows import TensorPrepared
 from dal.outputs import Outputs
 from dal.store.atomic_files import replacing
 
-#: Outputs of a probe before fitting, and those that need a fitted head.
-EMBEDDINGS = frozenset({"embeddings"})
+#: Outputs of a probe that need a fitted head.
 TRAINED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
 _CHUNK = 1 << 22  # floats of features or samples held at once
@@ -135,6 +134,16 @@ def embedded(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILEN
     if embedder is None and isinstance(data, TensorPrepared):
         return data
     raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
+
+
+def fill_embeddings(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILENT) -> dict[str, int]:
+    """Embed and store the texts that are not in the cache, and return their number as `Learner.fill_cache` does."""
+    if embedder is None or not isinstance(data, TextPrepared):
+        return {}
+    computed = embedder.fill(data, monitor)
+    if data.described is not None:
+        computed += embedder.fill(data.described[0], monitor)
+    return {"embeddings": computed}
 
 
 def _large_vectors(

@@ -21,8 +21,8 @@ from dal.learners.committee_learner import COMPUTED, consensus
 from dal.learners.heads.head_posteriors import FLOOR, resamples, spawn_seeds
 from dal.learners.inference import Collector
 from dal.learners.probe_learner import check_encoder, prepare_vectors
-from dal.learners.probe_predictor import embedded
-from dal.learners.text.embeddings import Embedder
+from dal.learners.probe_predictor import embedded, fill_embeddings
+from dal.learners.text.embeddings import EMBEDDINGS, Embedder
 from dal.learners.text.tokenizers import locate
 from dal.learners.training.devices import device_of
 from dal.learners.training.saved_files import read_class_facts, read_tensors, refusing_damage
@@ -40,7 +40,6 @@ _FACTS = {
 }
 _SHAPES = {"mean": "D", "scale": "D", "vectors": "L D", "targets": "L C", "weights": "L"}
 _ROWS = 1 << 14  # rows per prediction batch
-_EMBEDDINGS = frozenset({"embeddings"})
 
 
 def _logistic(classes: int, each: bool) -> Any:
@@ -287,7 +286,7 @@ class SklearnPredictor(Predictor):
         for positions in torch.arange(len(index)).split(_ROWS):
             embeddings = vectors.take(index[positions])
             computed = {"embeddings": embeddings}
-            if collector.raw - _EMBEDDINGS:
+            if collector.raw - EMBEDDINGS:
                 computed |= self._computed(embeddings.float(), data.multilabel)
             collector.put(positions, computed)
             monitor.advanced(len(positions))
@@ -349,6 +348,7 @@ class SklearnCommittee(Learner):
         precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch of the encoder, padding included; halved when memory runs out.
         device: device of the encoder and the outputs; "auto" uses a GPU if one is available. Members run on the CPU.
+        cached_as: "float16" keeps embeddings in the cache in half the space; None in float32. See docs/cache.md.
     """
 
     model: str | None = "sentence-transformers/all-MiniLM-L6-v2"
@@ -360,6 +360,7 @@ class SklearnCommittee(Learner):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     token_budget: int = 16384
     device: str = "auto"
+    cached_as: Literal["float16"] | None = None
 
     provides = frozenset({"logits", "embeddings", "mc_logits", "joint_mc_logits"})
     label_free = frozenset({"embeddings"})
@@ -390,11 +391,23 @@ class SklearnCommittee(Learner):
         """Embedder of texts; None if the rows are vectors."""
         if self.model is None:
             return None
-        return Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))
+        where, device = locate(self.model), device_of(self.device)
+        return Embedder(where, self.precision, self.token_budget, device, self.cached_as)
+
+    @property
+    def caches(self) -> frozenset[str]:  # type: ignore[override]
+        """Embeddings, if the rows are texts."""
+        return frozenset() if self.model is None else EMBEDDINGS
 
     def prepare(self, data: Any) -> Prepared:
         """Tokenize the rows, or return them as vectors if there is no encoder."""
         return prepare_vectors(data, self.model, self.max_length)
+
+    def fill_cache(
+        self, data: Prepared, names: Iterable[str] = frozenset(), *, monitor: Monitor = SILENT
+    ) -> dict[str, int]:
+        """Embed the texts that are not in the cache."""
+        return fill_embeddings(data, self.embedder, monitor)
 
     def check_rows(self, data: Any) -> None:
         """Raise ConfigError or DataError if there is no encoder and the rows are not vectors."""

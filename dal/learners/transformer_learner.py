@@ -1,11 +1,11 @@
 """Fine-tune Hugging Face sequence-classification models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning
 import torch
@@ -23,7 +23,7 @@ from dal.learners.heads.last_layer import LastLayer
 from dal.learners.inference import DEFAULT_SAMPLES, Precision
 from dal.learners.probe_learner import adjustment_strength
 from dal.learners.text.adapted_encoders import INSTEAD, REFUSED, AdaptedEncoders
-from dal.learners.text.embeddings import Embedder
+from dal.learners.text.embeddings import EMBEDDINGS, CachedAs, Embedder
 from dal.learners.text.masked_models import require_masked_head
 from dal.learners.text.masked_training import Adaptation
 from dal.learners.text.surprisal import Surprisal
@@ -102,6 +102,7 @@ class TransformerLearner(NetworkLearner):
             docs/adapt.md.
         shards: number of parts into which each training batch is cut, each with its own dropout, so that the model does
             not depend on the number of devices with the trainer's strategy ddp; None to compute batches as a whole.
+        cached_as: "float16" keeps embeddings in the cache in half the space; None in float32. See docs/cache.md.
     """
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -138,6 +139,7 @@ class TransformerLearner(NetworkLearner):
     layers: int | None = None
     adapt: Adaptation | None = None
     shards: int | None = None
+    cached_as: Literal["float16"] | None = None
 
     provides = frozenset({"logits", "features", "embeddings", "surprisal", "mc_logits", "joint_mc_logits"})
     label_free = frozenset({"embeddings", "surprisal"})
@@ -170,6 +172,7 @@ class TransformerLearner(NetworkLearner):
         options.number("dropout", least=0, most=1, optional=True)
         options.one_of("pooling", ("pretrained", None))
         options.one_of("head", ("probe", None))
+        options.one_of("cached_as", (None, *get_args(CachedAs)))
         object.__setattr__(self, "objective", as_objective(self.objective))
         options.flag("warm_start", "attention_dropout", "freeze_embeddings")
         check_network(self)
@@ -195,6 +198,27 @@ class TransformerLearner(NetworkLearner):
         self.check_rows(data)
         prepare = prepare_described_texts if self.reads_descriptions else prepare_texts
         return prepare(data, self.model, self.max_length)
+
+    @property
+    def caches(self) -> frozenset[str]:  # type: ignore[override]
+        """Embeddings, and the token states of a cached trunk."""
+        return EMBEDDINGS if self.trunk is None else EMBEDDINGS | {"states"}
+
+    def fill_cache(
+        self, data: Prepared, names: Iterable[str] = frozenset(), *, monitor: Monitor = SILENT
+    ) -> dict[str, int]:
+        """Compute the embeddings, if they are among the names, and the token states that all other outputs read.
+
+        States of an encoder that is to be adapted are left to the run, whose first fit adapts it.
+        """
+        read, texts, computed = frozenset(names), _texts(data), dict[str, int]()
+        if read & EMBEDDINGS:
+            computed["embeddings"] = self._embedder.fill(texts, monitor)
+        if self.trunk is not None and self.adapt is None and read - self.label_free:
+            computed["states"] = self._states.fill(texts, monitor)
+            if self.head is not None and texts.described is not None:
+                computed["states"] += self._states.fill(texts.described[0], monitor)
+        return computed
 
     def fit(
         self,
@@ -391,8 +415,12 @@ class TransformerLearner(NetworkLearner):
         )
 
     def _embed(self, data: Prepared, rows: Tensor, monitor: Monitor) -> Tensor:
-        embedder = Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))
-        return embedder.embed(_texts(data), monitor).take(rows)
+        return self._embedder.embed(_texts(data), monitor).take(rows)
+
+    @property
+    def _embedder(self) -> Embedder:
+        where, device = locate(self.model), device_of(self.device)
+        return Embedder(where, self.precision, self.token_budget, device, self.cached_as)
 
     def _write(self, module: ActiveModule, folder: Path) -> None:
         assert isinstance(module, TransformerClassifier)

@@ -60,6 +60,10 @@ class RowValues:
             rows: (n,) int64 distinct rows.
             values: (n, ...) new values, or one value for all of them.
         """
+        if 8 * len(rows) > len(self):  # as in `at`
+            changed = self.all()
+            changed[rows] = values
+            return RowValues(changed.split(self._chunk_rows), self._chunk_rows)
         chunks = list(self._chunks)
         single = values.dim() < self._chunks[0].dim()
         for chunk, where, inside in self._by_chunk(rows):

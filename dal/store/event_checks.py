@@ -1,5 +1,6 @@
 """Checks of all lines of a log at once, by SQL: a long log is opened without an object for each of its events."""
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -9,8 +10,8 @@ from functools import lru_cache
 from dal.store.events import Value, read_value
 from dal.store.label_database import SCHEMA
 
-# Number of events, their last round, and how many of them no label store wrote. That the columns have the right types
-# is known of a strict table: `PRAGMA quick_check` verifies it.
+# Number of events, their last round, how many of them no label store wrote, and the distinct answers as a JSON array:
+# one scan. That the columns have the right types is known of a strict table: `PRAGMA quick_check` verifies it.
 _EVENTS = """
 SELECT count(*), max(round), count(*) FILTER (WHERE round < 0 OR
     CASE kind
@@ -20,14 +21,14 @@ SELECT count(*), max(round), count(*) FILTER (WHERE round < 0 OR
         WHEN 'class' THEN value IS NULL
         WHEN 'retracted' THEN retracts IS NULL
         ELSE kind NOT IN ('skipped', 'withdrawn', 'deferred', 'retired')
-    END)
+    END), json_group_array(DISTINCT value) FILTER (WHERE kind = 'answered')
 FROM events WHERE event > ?
 """
 
 # Retractions of something that is not there, or of another row, or for the second time. Those of changes of classes
 # (row '') are checked by the table of classes.
 _WRONG_RETRACTIONS = """
-SELECT 1 FROM events AS r {hint} WHERE r.retracts IS NOT NULL AND r.event > ? AND (
+SELECT 1 FROM events AS r WHERE r.retracts IS NOT NULL AND {event} > ? AND (
     r.kind <> 'retracted'
     OR EXISTS (SELECT 1 FROM events AS d WHERE d.retracts = r.retracts AND d.event < r.event)
     OR r.row <> '' AND NOT EXISTS (
@@ -80,17 +81,19 @@ def checked_end(connection: sqlite3.Connection, known: LogEnd) -> LogEnd | None:
         return None
     if not known.event and not _is_strict(connection, "events"):  # later, SQLite refuses what is of another type
         return None
-    count, round, wrong = connection.execute(_EVENTS, (known.event,)).fetchone()
+    try:
+        count, round, wrong, answers = connection.execute(_EVENTS, (known.event,)).fetchone()
+    except sqlite3.OperationalError:  # of text that is not UTF-8, among others
+        return None
     batches = connection.execute("SELECT coalesce(max(round), 0) FROM batches").fetchone()[0]
     if count != last - known.event or wrong or round > batches:
         return None
-    hint = "NOT INDEXED" if known.event else ""  # few new events, or the index of all retractions
-    if connection.execute(_WRONG_RETRACTIONS.format(hint=hint), (known.event,)).fetchone():
+    event = "r.event" if known.event else "+r.event"  # by number, since few events are new, or by the index of all
+    if connection.execute(_WRONG_RETRACTIONS.format(event=event), (known.event,)).fetchone():
         return None
-    distinct = "SELECT DISTINCT value FROM events WHERE kind = 'answered' AND event > ?"
     try:
-        values = [read_value(text) for (text,) in connection.execute(distinct, (known.event,))]
-    except (ValueError, sqlite3.OperationalError):  # the latter of text that is not UTF-8
+        values = [read_value(text) for text in json.loads(answers)]
+    except ValueError:
         return None
     return replace(known, event=last, round=max(round, known.round)).with_values(values)
 

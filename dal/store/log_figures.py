@@ -113,12 +113,16 @@ def has_answered(log: LabelLog, row: str, who: str) -> bool:
 
 def work_of(log: LabelLog, who: str | None = None) -> list[PersonWork]:
     """Work of each person, or of one, by name. Imported answers are left out."""
-    # Of several lines of a group SQLite takes the columns without a function from that with the maximum.
+    # Rows are not grouped, which would sort all answers: for each, the index tells whether a later one replaces it.
+    later = (
+        "SELECT 1 FROM events AS later WHERE later.row = e.row AND later.event > e.event AND "
+        "coalesce(later.who, '') = coalesce(e.who, '') AND later.kind IN ('answered', 'skipped') AND "
+        f"later.source IS NOT 'import' AND {STANDS.replace('e.event', 'later.event')}"
+    )
     query = (
-        "SELECT who, sum(kind = 'answered' AND latest IS NOT NULL), sum(seconds) FROM (SELECT coalesce(who, '') AS who,"
-        f" kind, max(CASE WHEN {STANDS} THEN event END) AS latest, total(seconds) AS seconds FROM events AS e WHERE "
-        "kind IN ('answered', 'skipped') AND source IS NOT 'import' "
-        f"{'' if who is None else 'AND who = ? '}GROUP BY coalesce(who, ''), row) GROUP BY who ORDER BY who"
+        f"SELECT coalesce(who, ''), sum(kind = 'answered' AND {STANDS} AND NOT EXISTS ({later})), total(seconds) "
+        "FROM events AS e WHERE kind IN ('answered', 'skipped') AND source IS NOT 'import' "
+        f"{'' if who is None else 'AND who = ? '}GROUP BY 1 ORDER BY 1"
     )
     return [PersonWork(*line) for line in _all(log, query, *(() if who is None else (who,)))]
 

@@ -1,5 +1,6 @@
 """Answers that stand, read in bulk from the table of the states of rows."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 
@@ -43,9 +44,18 @@ def rows_by_answer(
         for (text,) in connection.execute(query, (state,)).fetchall():
             names = _current_names(text, classes)
             value: Value = names if multilabel else names[0]
-            lines = connection.execute("SELECT row FROM standing WHERE state = ? AND classes = ?", (state, text))
-            while page := lines.fetchmany(_PAGE):
-                yield value, [row for (row,) in page]
+            last = ""  # no row has an empty id
+            while page := _page(connection, state, text, last):
+                yield value, page
+                last = page[-1]
+
+
+def _page(connection: sqlite3.Connection, state: str, classes: str, after: str) -> list[str]:
+    """The next ids of rows with a state and classes, as one JSON array: reading each line would take twice as long."""
+    rows = "SELECT row FROM standing WHERE state = ? AND classes = ? AND row > ? ORDER BY row LIMIT ?"
+    query = f"SELECT json_group_array(row) FROM ({rows})"
+    page: list[str] = json.loads(connection.execute(query, (state, classes, after, _PAGE)).fetchone()[0])
+    return page
 
 
 def declined_rows(connection: sqlite3.Connection) -> Iterator[list[str]]:

@@ -103,26 +103,34 @@ def draw_vectors(path: Path, rows: int, dtype: str) -> None:
     partial.rename(path)
 
 
-def opened(folder: Path, rows: int, dtype: str, case: str) -> Any:
-    """A session on the vectors, with 100 answers and a fitted probe."""
+def pool_of(folder: Path, rows: int, dtype: str) -> Any:
+    """The vectors as a pool with labels."""
     import numpy as np
     import pyarrow as pa
     import torch
 
-    from dal import strategies
-    from dal.data import Splits
     from dal.data.columns import TextColumn
     from dal.data.rows import Rows
-    from dal.learners.probe_learner import ProbeLearner
-    from dal.session import Session
 
-    torch.set_num_threads(1)
     path = vectors_of(folder, rows, dtype)
     mapped = torch.from_file(str(path), size=rows * DIMENSIONS, dtype=getattr(torch, dtype)).view(rows, DIMENSIONS)
     labels = torch.from_file(str(path.with_suffix(".labels")), size=rows, dtype=torch.int64)
     ids = TextColumn(pa.array(np.arange(rows)).cast(pa.large_string()))
     names = tuple(f"topic {i}" for i in range(CLASSES))
-    pool = Rows(mapped, ids, labels, torch.ones(rows, dtype=torch.bool), names)
+    return Rows(mapped, ids, labels, torch.ones(rows, dtype=torch.bool), names)
+
+
+def opened(folder: Path, rows: int, dtype: str, case: str) -> Any:
+    """A session on the vectors, with 100 answers and a fitted probe."""
+    import torch
+
+    from dal import strategies
+    from dal.data import Splits
+    from dal.learners.probe_learner import ProbeLearner
+    from dal.session import Session
+
+    torch.set_num_threads(1)
+    pool = pool_of(folder, rows, dtype)
     name, options = CASES[case]
     strategy = getattr(strategies, name)(**options)
     session = Session(Splits(pool), ProbeLearner(model=None), strategies.Random(), hide_labels=True)

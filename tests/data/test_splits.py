@@ -15,7 +15,8 @@ from material import tickets
 
 import dal.data.file_source
 from dal.data import TextData
-from dal.data.seeded_samples import keys, share
+from dal.data.columns import hash_ids
+from dal.data.seeded_samples import keys, share, strata
 
 
 def unique_tickets(n):
@@ -218,3 +219,42 @@ def _standard(name, part):
     if not folder or not Path(folder, name).is_dir():
         pytest.skip("DAL_TEST_DATA does not name a folder with the standard data sets")
     return str(Path(folder, name, f"{part}.parquet"))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_share_has_the_smallest_keys_of_each_stratum(seed):
+    """Whatever the keys are: also few different ones, or only large or small ones."""
+    point = np.random.default_rng(seed)
+    n, fraction = int(point.integers(1, 400)), float(point.choice([0.001, 0.01, 0.1, 0.5, 0.95]))
+    key = point.integers(0, 2**64, n, dtype=np.uint64) >> np.uint64(point.choice([0, 3, 30, 62]))
+    key = key if seed % 3 else np.uint64(2**64 - 1) - key
+    stratum = strata(torch.from_numpy(np.minimum(point.geometric(0.3, n) - 1, 20)))
+    chosen = share(key, stratum, fraction)
+    assert len(chosen) == max(1, round(n * fraction))
+    expected = []
+    for each in np.unique(stratum):
+        rows = np.flatnonzero(stratum == each)
+        quota = np.isin(rows, chosen).sum()
+        assert abs(quota - len(rows) * fraction) < 2
+        expected += rows[np.argsort(key[rows], kind="stable")][:quota].tolist()
+    assert sorted(expected) == chosen.tolist()
+
+
+def test_strata_number_the_classes_that_occur_in_order():
+    assert strata(torch.tensor([7, 2, 2, 5, 7])).tolist() == [2, 0, 0, 1, 2]
+    assert strata(torch.zeros(0, dtype=torch.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_repeated_texts_are_numbered_in_the_order_of_the_file(seed):
+    point = np.random.default_rng(seed)
+    hashes = point.integers(0, 2**64, 1 + 20 * seed, dtype=np.uint64)
+    digest = point.choice(hashes, 60)
+    counts: dict[int, int] = {}
+    expected = []
+    for value in digest.tolist():
+        counts[value] = counts.get(value, 0) + 1
+        text = value.to_bytes(8, "little").hex()
+        expected.append(text if counts[value] == 1 else f"{text}-{counts[value]}")
+    assert list(hash_ids(digest)) == expected
+    assert list(hash_ids(digest[:0])) == []

@@ -59,6 +59,7 @@ REFUSED = {
         "layers": [2, *COUNT],
         "adapt": [True, 500, {"steps": 3}],
         "shards": [17, *COUNT],
+        "cached_as": ["float32", "half", True],
     },
     ProbeLearner: {
         "model": NO_NAME,
@@ -74,6 +75,7 @@ REFUSED = {
         "precision": ["half", None],
         "token_budget": COUNT,
         "device": NO_DEVICE,
+        "cached_as": ["float32", "half", True],
     },
     SklearnCommittee: {
         "model": NO_NAME,
@@ -85,6 +87,7 @@ REFUSED = {
         "precision": ["half"],
         "token_budget": COUNT,
         "device": NO_DEVICE,
+        "cached_as": ["float32", "half", True],
     },
     ModuleLearner: {
         "build": [3, "Net", None],

@@ -125,3 +125,21 @@ def test_only_kept_rows_are_pending(session: Session) -> None:
     none = session.pool_state.with_only_pending(keep[:0])
     assert none.n_pending == 0
     assert len(none.unasked_rows) == len(session.pool) - 4
+
+
+@pytest.mark.parametrize("count", [0, 1, 40, 200_000, 300_000])  # below and above an eighth of the rows
+@pytest.mark.parametrize("single", [False, True])
+def test_values_of_few_and_of_many_rows_are_changed_alike(count: int, single: bool) -> None:
+    generator = torch.Generator().manual_seed(count)
+    before = torch.randint(100, (300_000,), generator=generator)
+    rows = torch.randperm(len(before), generator=generator)[:count]
+    new = torch.tensor(-1) if single else torch.arange(count)
+    expected = before.clone()
+    expected[rows] = new
+    values = RowValues.of(before.clone())
+    changed = values.changed(rows, new)
+    assert torch.equal(changed.all(), expected)
+    assert torch.equal(values.all(), before)  # is not modified
+    again = changed.changed(torch.tensor([7]), torch.tensor([5]))
+    assert again.at(torch.tensor([7])).tolist() == [5]
+    assert torch.equal(changed.all(), expected)

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,14 +16,20 @@ from torch import Tensor, nn
 
 from dal.errors import LearnerError, one_line, shortened
 from dal.learner import SILENT, Monitor
-from dal.learners.inference import Precision, reduces, run_pass
+from dal.learners.inference import Collector, Precision, reduces, run_pass
 from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key
 from dal.learners.text.tokenizers import source_of
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.tensor_rows import TensorPrepared
 from dal.monitor import JoinedPasses
 
+EMBEDDINGS = frozenset({"embeddings"})
+
+#: Types other than float32 in which embeddings may be cached.
+CachedAs = Literal["float16"]
+
 _CHUNK = 8192  # rows per write, at most as many are lost by a kill
+_MANY = 65_536  # rows whose moments are stored
 _WEIGHTS = (".safetensors", ".bin", ".json")
 
 
@@ -36,50 +42,115 @@ class Embedder:
         precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch, padding included.
         device: device of the encoder.
+        cached_as: type of the numbers in the cache: "float16" takes half the space; None for float32.
     """
 
     model: str
     precision: Precision
     token_budget: int
     device: torch.device
+    cached_as: CachedAs | None = None
 
     def embed(self, texts: TextPrepared, monitor: Monitor = SILENT) -> TensorPrepared:
-        """Return the embeddings (N, E) of the texts as memory-mapped float32.
+        """Return the embeddings (N, E) of the texts, memory-mapped in float32 or float16; read rows are float32.
 
         Only texts that are not in the cache are embedded, equal ones once. A vector depends on the other texts of its
         batch only in the last bits of its numbers, and is stored once: every later reading gives the same bits.
         """
-        precision = "bfloat16" if reduces(self.device, self.precision) else "float32"
-        key = digest_key("embeddings", fingerprint(self.model), texts.key, "masked mean", precision)
+        key = self._key(texts)
         if key not in texts.derived:
-            detail = f"masked mean, {precision}"
-            store = RowStore("embeddings", key, np.float32, ragged=False, model=self.model, detail=detail)
+            store = self._store(key)
             stored = store.rows(texts.digests, partial(self._computed, texts, monitor))
             vectors, index = torch.from_numpy(stored.values), torch.from_numpy(stored.starts)
             in_order = len(index) and bool((index[1:] - index[:-1] == 1).all())
             if in_order:  # a part of the file, with nothing to copy
                 vectors = vectors[int(index[0]) : int(index[-1]) + 1]
             # Kept with the texts, so that the moments of the vectors are computed once per process.
-            texts.derived[key] = TensorPrepared(vectors, texts.classes, texts.multilabel, None if in_order else index)
+            texts.derived[key] = _Embeddings(vectors, texts, None if in_order else index, store)
         embeddings: TensorPrepared = texts.derived[key]
         return embeddings
 
-    def _computed(self, texts: TextPrepared, monitor: Monitor, rows: Rows) -> Iterator[Chunk]:
+    def fill(self, texts: TextPrepared, monitor: Monitor = SILENT) -> int:
+        """Embed and store the texts that are not in the cache, and return their number, equal ones counted once.
+
+        When the monitor interrupts it, the batches that are done are stored. Those of a later call then differ from
+        those of an uninterrupted one, and with them the last bits of the vectors.
+
+        Raises:
+            LearnerError: the embeddings cannot be stored.
+        """
+        store = self._store(self._key(texts))
+        missing = len(store.missing(texts.digests))
+        compute = partial(self._computed, texts, monitor, keep_unfinished=True)
+        store.rows(texts.digests, compute, in_memory=False)
+        return missing
+
+    def _key(self, texts: TextPrepared) -> str:
+        kept = () if self.cached_as is None else (self.cached_as,)
+        return digest_key("embeddings", fingerprint(self.model), texts.key, "masked mean", self._computed_in, *kept)
+
+    def _store(self, key: str) -> RowStore:
+        detail = f"masked mean, {self._computed_in}{'' if self.cached_as is None else f', kept in {self.cached_as}'}"
+        dtype = self.cached_as or "float32"
+        return RowStore("embeddings", key, dtype, ragged=False, model=self.model, detail=detail)
+
+    @property
+    def _computed_in(self) -> Precision:
+        return "bfloat16" if reduces(self.device, self.precision) else "float32"
+
+    def _computed(
+        self, texts: TextPrepared, monitor: Monitor, rows: Rows, *, keep_unfinished: bool = False
+    ) -> Iterator[Chunk]:
         encoder, progress = _Encoder(self.model).to(self.device), JoinedPasses(monitor, len(rows))
         for chosen in np.split(rows, range(_CHUNK, len(rows), _CHUNK)):
-            passed = run_pass(
-                encoder,  # type: ignore[arg-type]
-                texts,
-                torch.from_numpy(chosen),
-                {"embeddings"},
-                provides={"embeddings"},
-                token_budget=self.token_budget,
-                precision=self.precision,
-                monitor=progress,
-            )
-            vectors = passed.embeddings.cpu().numpy()
-            yield Chunk(texts.digests[chosen], np.ones(len(chosen), np.int64), vectors)
+            collector = Collector(EMBEDDINGS, len(chosen), provides=EMBEDDINGS, multilabel=False, device=encoder.device)
+            try:
+                run_pass(
+                    encoder,  # type: ignore[arg-type]
+                    texts,
+                    torch.from_numpy(chosen),
+                    token_budget=self.token_budget,
+                    precision=self.precision,
+                    collector=collector,
+                    monitor=progress,
+                )
+            except BaseException:  # Ctrl-C among others
+                if keep_unfinished and bool(collector.finished.any()):
+                    yield self._chunk(texts, chosen, collector)
+                raise
+            yield self._chunk(texts, chosen, collector)
         progress.close()
+
+    def _chunk(self, texts: TextPrepared, rows: Rows, collector: Collector) -> Chunk:
+        """The vectors of those of the rows that are finished."""
+        done = collector.finished.numpy()
+        vectors = collector.outputs().embeddings.cpu().numpy()[done]
+        if self.cached_as is not None:
+            if np.isfinite(vectors).all() and np.abs(vectors).max(initial=0) > np.finfo(self.cached_as).max:
+                raise LearnerError(f"embeddings of {self.model} exceed the range of float16: leave cached_as out")
+            vectors = vectors.astype(self.cached_as)
+        return Chunk(texts.digests[rows[done]], np.ones(len(vectors), np.int64), vectors)
+
+
+class _Embeddings(TensorPrepared):
+    """Embeddings of texts, whose moments are stored next to them where computing them takes long.
+
+    Args:
+        vectors, index: as in `TensorPrepared`.
+        texts: the texts.
+        store: store of the vectors.
+    """
+
+    def __init__(self, vectors: Tensor, texts: TextPrepared, index: Tensor | None, store: RowStore) -> None:
+        super().__init__(vectors, texts.classes, texts.multilabel, index)
+        self._digests, self._store = texts.digests, store
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        compute = super()._moments
+        if len(self) < _MANY:
+            return compute()
+        mean, scale = self._store.summary("moments", self._digests, lambda: torch.stack(compute()).numpy())
+        return torch.from_numpy(mean), torch.from_numpy(scale)
 
 
 class _Encoder(nn.Module):

@@ -1,5 +1,7 @@
 """Values of rows on disk, addressed by the digest of the row, so that each row is computed once."""
 
+import contextlib
+import io
 import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dal.errors import DalError, LearnerError, one_line
+from dal.errors import ConfigError, DalError, LearnerError, one_line
+from dal.store.atomic_files import make_folder, read_regular, write_whole
 from dal.store.cache_contents import store_folder
 from dal.store.cache_folder import cache_folder
 from dal.store.row_segments import (
@@ -31,6 +34,7 @@ _log = logging.getLogger("dal")
 
 _FORMAT = 2  # version of the cache files
 _DIGESTS, _ENDS, _VALUES = "digests.u128", "ends.int64", "values"
+_SUMMARIES = "summaries"  # folder of numbers that are computed from all values of some rows
 _TRIES = 3  # passes over the missing rows, in case the cache is removed meanwhile
 
 Digests = NDArray[np.uint64]  # (N, 2)
@@ -115,6 +119,7 @@ class RowStore:
         self._facts = {"format": _FORMAT, "kind": kind, "model": model, "detail": detail, "dtype": self._dtype.name}
         self._names = (_DIGESTS, _VALUES, *((_ENDS,) if ragged else ()))
         self._seen = 0  # segments whose rows this process knows; -1 if it does not know all
+        self._damaged: frozenset[int] = frozenset()  # segments that were damaged when the rows were read
 
     def rows(
         self, digests: Digests, compute: Callable[[Rows], Iterator[Chunk]], *, in_memory: bool = True
@@ -147,6 +152,33 @@ class RowStore:
             raise LearnerError(f"the cache {self.folder} is being removed all the time: stop what removes it")
         return table.rows.take(found) if kept is None else _joined(table, kept, digests, found)
 
+    def summary(self, name: str, digests: Digests, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return numbers that are computed from all values of some rows, and kept next to them.
+
+        Args:
+            name: name of the numbers.
+            digests: (N, 2) digests of the rows, in order.
+            compute: function that computes them.
+        """
+        facts = digest_key(name, sorted(self._damaged), blake2b(np.ascontiguousarray(digests).data).hexdigest())
+        path = self.folder / _SUMMARIES / f"{name}-{facts}.npy"
+        try:
+            content = read_regular(path)
+            if zlib.crc32(content[:-4]) != int.from_bytes(content[-4:], "little"):
+                raise ValueError("damaged")
+            found: NDArray[Any] = np.load(io.BytesIO(content[:-4]), allow_pickle=False)
+            return found
+        except (OSError, ValueError):
+            computed = compute()
+        if self._seen:  # else there is no store
+            file = io.BytesIO()
+            np.save(file, computed, allow_pickle=False)
+            content = file.getvalue()
+            with contextlib.suppress(OSError, ConfigError):  # a shared cache may not be writable
+                make_folder(path.parent)
+                write_whole(path, content + zlib.crc32(content).to_bytes(4, "little"))
+        return computed
+
     def missing(self, digests: Digests) -> Rows:
         """Indices (n,) of the rows that are not stored, each digest once."""
         missing = np.flatnonzero(self._read().find(digests) < 0)
@@ -176,7 +208,7 @@ class RowStore:
             self._seen = 0
             return _Table(np.zeros((0, 2), np.uint64), StoredRows(np.zeros((0, 1), self._dtype), *_NO_ROWS))
         mark_used(self.folder)
-        self._seen = len(segments)
+        self._seen, self._damaged = len(segments), damaged
         starts = np.concatenate([[0], ends])[:-1].astype(np.int64)
         intact = np.ones(rows, bool)
         row = item = 0

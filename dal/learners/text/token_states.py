@@ -18,7 +18,7 @@ from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.inference import Collector, run_pass
 from dal.learners.text.adapted_encoders import shown_model
 from dal.learners.text.embeddings import fingerprint, refusing_encoder
-from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key, items_of
+from dal.learners.text.row_store import Chunk, Rows, RowStore, StoredRows, digest_key, items_of
 from dal.learners.text.tokens import TextPrepared
 from dal.modules.cached_trunk import STATES, LowerLayers
 from dal.monitor import JoinedPasses
@@ -106,16 +106,8 @@ class TokenStates:
             return data
         if not isinstance(data, TextPrepared):
             raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
-        digest, width, _ = self._facts
-        detail = f"below the upper {self._upper} layers"
-        key = digest_key("states", digest, data.key)
-        store = RowStore("states", key, np.float16, ragged=True, model=shown_model(self._model), detail=detail)
         index = rows.cpu().numpy()
-        digests = data.digests[index]
-        missing = index[store.missing(digests)]
-        if len(missing):
-            _require_room(store.folder, len(missing), int(data.lengths.numpy()[missing].sum()), width)
-        stored = store.rows(digests, partial(self._computed, data, index, monitor), in_memory=False)
+        stored, _ = self._stored(data, index, monitor)
         starts = np.full(len(data), -1, np.int64)
         starts[index] = stored.starts
         states = StatesPrepared(data, stored.values, starts)
@@ -125,28 +117,67 @@ class TokenStates:
             states.described = self.of(texts, torch.arange(len(texts)), monitor), classes
         return states
 
-    def _computed(self, texts: TextPrepared, index: Rows, monitor: Monitor, missing: Rows) -> Iterator[Chunk]:
+    def fill(self, texts: TextPrepared, monitor: Monitor = SILENT) -> int:
+        """Compute and store the states of all texts that are missing, and return their number, equal ones counted once.
+
+        When the monitor interrupts it, the batches that are done are stored.
+
+        Raises:
+            LearnerError: the disk has not enough room.
+        """
+        return self._stored(texts, np.arange(len(texts)), monitor, keep_unfinished=True)[1]
+
+    def _stored(
+        self, texts: TextPrepared, index: Rows, monitor: Monitor, *, keep_unfinished: bool = False
+    ) -> tuple[StoredRows, int]:
+        """The states of the rows `index` (n,), and how many were missing."""
+        digest, width, _ = self._facts
+        detail = f"below the upper {self._upper} layers"
+        key = digest_key("states", digest, texts.key)
+        store = RowStore("states", key, np.float16, ragged=True, model=shown_model(self._model), detail=detail)
+        digests = texts.digests[index]
+        missing = index[store.missing(digests)]
+        if len(missing):
+            _require_room(store.folder, len(missing), int(texts.lengths.numpy()[missing].sum()), width)
+        compute = partial(self._computed, texts, index, monitor, keep_unfinished)
+        return store.rows(digests, compute, in_memory=False), len(missing)
+
+    def _computed(
+        self, texts: TextPrepared, index: Rows, monitor: Monitor, keep_unfinished: bool, missing: Rows
+    ) -> Iterator[Chunk]:
         with refusing_encoder(self._model):
             lower = LowerLayers(self._model, self._upper).to(self._device)
         progress = JoinedPasses(monitor, len(missing))
         for part in np.split(index[missing], range(_CHUNK, len(missing), _CHUNK)):
             lengths = texts.lengths.numpy()[part]
             gathered = _StateCollector(lengths, lower.width)
-            run_pass(
-                lower,  # type: ignore[arg-type]
-                texts,
-                torch.from_numpy(part),
-                token_budget=self._token_budget,
-                precision="float32",
-                collector=gathered,
-                monitor=progress,
-            )
-            if not np.isfinite(gathered.values).all():
-                raise LearnerError(
-                    f"hidden states of {self._model} exceed the range of float16: use it without trunk: cached"
+            try:
+                run_pass(
+                    lower,  # type: ignore[arg-type]
+                    texts,
+                    torch.from_numpy(part),
+                    token_budget=self._token_budget,
+                    precision="float32",
+                    collector=gathered,
+                    monitor=progress,
                 )
-            yield Chunk(texts.digests[part], lengths, gathered.values)
+            except BaseException:  # Ctrl-C among others
+                if keep_unfinished and bool(gathered.finished.any()):
+                    yield self._chunk(texts, part, gathered)
+                raise
+            yield self._chunk(texts, part, gathered)
         progress.close()
+
+    def _chunk(self, texts: TextPrepared, rows: Rows, gathered: "_StateCollector") -> Chunk:
+        """The states of those of the rows that are finished."""
+        done = gathered.finished.numpy()
+        lengths = texts.lengths.numpy()[rows]
+        values = gathered.values if done.all() else gathered.values[np.repeat(done, lengths)]
+        if not np.isfinite(values).all():
+            raise LearnerError(
+                f"hidden states of {self._model} exceed the range of float16: use it without trunk: cached"
+            )
+        return Chunk(texts.digests[rows[done]], lengths[done], values)
 
 
 class _StateCollector(Collector):
@@ -162,6 +193,7 @@ class _StateCollector(Collector):
         states = computed["states"][computed["real"]].cpu().numpy()  # (sum of their lengths, W), row by row
         with np.errstate(over="ignore"):  # the range is checked when all rows are there
             self.values[self._items(index)] = states
+        self.finished[index] = True
 
     def part(self, positions: Tensor) -> "_StateCollector":
         """Return an empty collector for some of the rows."""
@@ -170,6 +202,7 @@ class _StateCollector(Collector):
     def add(self, positions: Tensor, part: Any) -> None:
         """Store the states that a `part` has collected."""
         self.values[self._items(positions)] = part.values
+        self.finished[positions] = True
 
     def _items(self, index: Tensor) -> Rows:
         """Items of some rows."""

@@ -12,12 +12,11 @@ from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import DrawnNetwork, LastLayer
 from dal.learners.inference import COMPUTED, Precision, on_one_device, placed, reduces, run_pass
 from dal.learners.rank_outputs import keeps_wide_outputs
+from dal.learners.text.embeddings import EMBEDDINGS
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.modules.active_module import ActiveModule
 from dal.outputs import Outputs, Value, closure, sources
 from dal.store.atomic_files import replacing
-
-EMBEDDINGS = frozenset({"embeddings"})
 
 #: File of the notes of the fit, next to the weights.
 NOTES = "training_notes.json"

@@ -67,15 +67,26 @@ class TensorPrepared(Prepared):
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and scale (D,) that standardise vectors (N, D) to mean 0 and a mean squared norm of 1.
 
-        All coordinates with a variance contribute equally to the norm; constant coordinates are scaled by 0.
+        All coordinates with a variance contribute equally to the norm; constant coordinates are scaled by 0. The rows
+        are read once, block by block, and the sums of blocks are combined in float64 (Chan, Golub and LeVeque 1983,
+        "Algorithms for Computing the Sample Variance").
         """
+        return self._moments()
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Compute `moments`."""
         size, width = len(self), self.width
-        total, squares = torch.zeros(2, width, dtype=torch.float64)
+        total, squares = torch.zeros(2, width, dtype=torch.float64)  # squares of the distances from the mean so far
+        seen = 0
         for rows in blocks(size, 2 * width, self._inputs.device):
-            total += self.take(rows).sum(0, dtype=torch.float64)
+            block = self.take(rows)
+            part = block.sum(0, dtype=torch.float64)
+            squares += (block - part / len(block)).square_().sum(0)
+            if seen:
+                apart = total / seen - part / len(block)
+                squares += apart.square_() * (seen * len(block) / (seen + len(block)))
+            total, seen = total + part, seen + len(block)
         mean = total / max(1, size)
-        for rows in blocks(size, 2 * width, self._inputs.device):
-            squares += (self.take(rows) - mean).square_().sum(0)
         deviation = (squares / max(1, size)).sqrt()
         floor = 1e-6 * deviation.max().clamp_min(1e-30) if width else 0.0
         varies = deviation > floor

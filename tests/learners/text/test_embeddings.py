@@ -11,10 +11,13 @@ from safetensors.torch import load_file, save_file
 from dal.data import Rows
 from dal.errors import LearnerError
 from dal.learner import Monitor
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.sklearn_committee import SklearnCommittee
 from dal.learners.text import embeddings
 from dal.learners.text.embeddings import Embedder, fingerprint
 from dal.learners.text.tokenizers import prepare_texts
 from dal.learners.training.tensor_rows import TensorPrepared
+from dal.learners.transformer_learner import TransformerLearner
 
 WEIGHTS = "model.safetensors"
 DAMAGES = {
@@ -166,3 +169,75 @@ def test_several_writes_are_reported_as_one_pass(tiny_bert, embedded_rows, monke
     first, *counts, last = said
     assert (first, sum(counts), last) == (("pass", len(given)), len(given), "finished")
     assert embedded_rows == [7, 7, len(given) - 14]
+
+
+def test_moments_of_many_rows_are_stored_and_read_again(tiny_bert, embedded_rows, tmp_path, monkeypatch):
+    given = [*dict.fromkeys(material.tickets(40)[0])]
+    few = embedded(tiny_bert, prepared(tiny_bert, given)).moments
+    (folder,) = (path for path in (tmp_path / "cache" / "rows" / "embeddings").iterdir() if path.is_dir())
+    assert not (folder / "summaries").exists()
+    monkeypatch.setattr(embeddings, "_MANY", 10)
+    stored = embedded(tiny_bert, prepared(tiny_bert, given)).moments
+    computed, compute = [], TensorPrepared._moments
+    monkeypatch.setattr(TensorPrepared, "_moments", lambda rows: computed.append(len(rows)) or compute(rows))
+    again = embedded(tiny_bert, prepared(tiny_bert, given)).moments
+    assert computed == []
+    for one in (stored, again):
+        assert all(torch.equal(*pair) for pair in zip(few, one, strict=True))
+    part = embedded(tiny_bert, prepared(tiny_bert, given[1:])).moments  # another pool has moments of its own
+    assert computed == [len(given) - 1]
+    assert not torch.equal(part[0], few[0])
+    for path in (folder / "summaries").iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    damaged = embedded(tiny_bert, prepared(tiny_bert, given)).moments
+    assert computed == [len(given) - 1, len(given)]
+    assert all(torch.equal(*pair) for pair in zip(few, damaged, strict=True))
+
+
+def halves(model: Path) -> Embedder:
+    return Embedder(str(model), "float32", 512, torch.device("cpu"), "float16")
+
+
+def test_embeddings_kept_in_float16_are_those_of_float32_rounded(tiny_bert, embedded_rows, tmp_path):
+    given = [*dict.fromkeys(material.tickets(40)[0])]
+    singles = embedded(tiny_bert, prepared(tiny_bert, given)).inputs
+    rounded = halves(tiny_bert).embed(prepared(tiny_bert, given))
+    assert embedded_rows == [len(given)] * 2  # in a store of its own
+    assert rounded.inputs.dtype == torch.float32
+    assert torch.equal(rounded.inputs, singles.half().float())
+    assert torch.equal(rounded.take(torch.tensor([3, 1])), singles[[3, 1]].half().float())
+    sizes = [path.stat().st_size for path in (tmp_path / "cache" / "rows" / "embeddings").glob("*/values")]
+    assert max(sizes) == 2 * min(sizes)
+    assert torch.equal(embedded(tiny_bert, prepared(tiny_bert, given)).inputs, singles)
+    halves(tiny_bert).embed(prepared(tiny_bert, given))
+    assert embedded_rows == [len(given)] * 2
+
+
+def test_embeddings_beyond_the_range_of_float16_are_refused(tiny_bert, embedded_rows, monkeypatch):
+    compute = embeddings._Encoder.compute
+
+    def large(*arguments, **options):
+        return {name: 1e6 * value for name, value in compute(*arguments, **options).items()}
+
+    monkeypatch.setattr(embeddings._Encoder, "compute", large)
+    with pytest.raises(LearnerError, match="exceed the range of float16: leave cached_as out"):
+        halves(tiny_bert).embed(texts(tiny_bert))
+
+
+@pytest.mark.parametrize(("kind", "apart"), [(ProbeLearner, 0.01), (SklearnCommittee, 0.3)])  # trees have thresholds
+def test_learners_on_float16_embeddings_predict_nearly_the_same(tiny_bert, embedded_rows, kind, apart):
+    rows = Rows.from_inputs(*material.tickets(60))
+    logits = []
+    for cached_as in (None, "float16"):
+        learner = kind(str(tiny_bert), max_length=16, cached_as=cached_as)
+        data = learner.prepare(rows)
+        fitted = learner.fit(data, torch.arange(40), rows.labels[:40], seed=0)
+        logits.append(fitted.outputs(data, names={"probs"}).probs)
+    torch.testing.assert_close(*logits, atol=apart, rtol=0)
+
+
+def test_transformer_reads_float16_embeddings(tiny_bert, embedded_rows):
+    learner = TransformerLearner(str(tiny_bert), max_length=16, cached_as="float16", head=None)
+    data = learner.prepare(Rows.from_inputs(*material.tickets(8)))
+    read = learner.untrained(data).outputs(data, names={"embeddings"}).embeddings
+    assert torch.equal(read, read.half().float())
