@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dal.annotate.request_guard import Refusal
+from dal.store.visible_names import is_visible
 
 #: Letters of the page's commands, which no class can be bound to.
 COMMAND_LETTERS = "sdfh"
@@ -40,6 +41,7 @@ def _is_letter(value: Any) -> bool:
         and value.isalpha()
         and value == value.lower()
         and value not in COMMAND_LETTERS
+        and is_visible(value)
     )
 
 

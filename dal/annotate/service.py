@@ -21,6 +21,7 @@ from dal.store.label_log import ConflictError, LabelLog
 from dal.store.log_figures import free_rows, has_answered, has_key
 from dal.store.project_rows import ProjectRow, ProjectRows
 from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, RETIRED
+from dal.store.visible_names import is_visible
 
 _LONGEST = 24 * 3600.0  # seconds on one text
 
@@ -173,8 +174,8 @@ class AnnotationService(ProjectViews):
 
     def flag(self, who: str, *, row: str, key: str, text: str) -> Reply:
         """Store a note about a row."""
-        if not text.strip():
-            raise AnswerError("a note is a text that is not blank")
+        if not is_visible(text):
+            raise AnswerError("a note is a text that can be seen, not a blank one")
         with self._changing():
             self._require_row(row)
             self._log.note(row, text, who=who, key=_stored_key(who, "flag", key))

@@ -157,6 +157,8 @@ def test_undo_goes_back_any_number_of_own_steps(folder: Path) -> None:
     row = service.state("ana")["rows"][0]["id"]
     service.skip("ana", row=row, key="later", how="later")
     service.flag("ana", row=row, key="flag", text="a typing error?")
+    with pytest.raises(AnswerError, match="a note is a text that can be seen"):
+        service.flag("ana", row=row, key="unseen", text="\u200b \u3164")
     undone = [service.undo("ana", key=f"u{i}") for i in range(6)]
     kinds = [each["undone"] and each["undone"]["kind"] for each in undone]
     assert kinds == ["noted", "deferred", "answered", "answered", "answered", None]

@@ -408,6 +408,10 @@ def test_answers_of_people_who_were_not_all_asked_count_and_a_retraction_ends_th
     [
         ({"do": "add", "name": "x"}, "there is a class 'x' already"),
         ({"do": "add", "name": "  "}, "not blank"),
+        ({"do": "add", "name": "\u200b"}, r"'\\u200b' cannot be seen"),
+        ({"do": "rename", "id": 0, "name": "\u3164 \ufe0f"}, "cannot be seen"),
+        ({"do": "add", "name": "\u200by"}, "characters that cannot be seen"),
+        ({"do": "bind", "id": 0, "letter": "\u3164"}, r"'\\u3164' cannot be seen"),
         ({"do": "add", "name": 3}, "is text"),
         ({"do": "rename", "id": 0, "name": "y"}, "already"),
         ({"do": "rename", "id": 7, "name": "v"}, "no class with the number 7"),
