@@ -101,7 +101,7 @@ BODIES: dict[str, dict[str, Field]] = {
     "flag": {"row": ROW, "key": KEY, "text": text_field(MAX_NOTE)},
     "undo": {"key": KEY},
     "take": {"row": ROW},
-    "adjudicate": {"row": ROW, "classes": SELECTED, "key": KEY},
+    "adjudicate": {"row": ROW, "classes": SELECTED, "key": KEY, "replaces": OPTIONAL_NUMBER},
 }
 
 #: Fields of a change of classes, by what it does.

@@ -73,10 +73,14 @@ class AnnotationService(ProjectViews):
 
     # -- questions and answers -----------------------------------------------------------------------------------------
 
-    def state(self, who: str) -> Reply:
-        """Project, classes, figures, and the rows that are leased to the person."""
+    def state(self, who: str, *, shown: str | None = None, replaces: int | None = None) -> Reply:
+        """Project, classes, figures, and the rows that are leased to the person.
+
+        A row that is `shown` is leased to her again; `gone` says why it cannot be, in a sentence, or is None.
+        """
         with self._changing():
             is_reading = any(who in people for people in self._log.readers().values())
+            gone = None if shown is None else self._gone(shown, who, replaces)
             ids = self._queue.next(who)
         if not is_reading:  # her session may be shorter than the answers after which the trainer ranks again
             self._retraining.request_if_due(0, now=True)
@@ -86,8 +90,20 @@ class AnnotationService(ProjectViews):
             "me": {"who": who, "rights": list(self.rights(who))},
             "classes": self._parts.classes(),
             "recent": list(dict.fromkeys(recent)),
+            "gone": gone,
             **self._next(who, ids),
         }
+
+    def _gone(self, row: str, who: str, replaces: int | None) -> str | None:
+        """Lease a row again that a person is shown, and return why she need not read on; None if she may answer it."""
+        mine, state = self._log.answers_by(row).get(who), self._log.row(row).state
+        if (None if mine is None else mine.event) != replaces:
+            return "this text was answered elsewhere, as in another tab"
+        if state == RETIRED:
+            return "this text was taken out of the project"
+        if mine is None and _is_done(state) and who not in self._log.readers().get(row, ()):
+            return "another person has answered this text meanwhile"
+        return None if self._queue.take(row, who) else "another person is reading this text"
 
     def answer(
         self,
@@ -232,7 +248,7 @@ class AnnotationService(ProjectViews):
         self._retrain(who)
         return {"classes": self._parts.classes(), "project": self._parts.project(), "event": event.event}
 
-    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str) -> Reply:
+    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str, replaces: int | None = None) -> Reply:
         """Decide a disputed row, by an answer of its own that rewrites nobody's."""
         self._require_right(who, ADJUDICATE)
         stored = _stored_key(who, "adjudicate", key)
@@ -240,8 +256,12 @@ class AnnotationService(ProjectViews):
             is_new, had = not has_key(self._log, stored), has_answered(self._log, row, who)
             if is_new:
                 state = self._log.row(row)
-                settled = state.answer is not None and state.answer.source == ADJUDICATED
-                if state.state != DISPUTED and not settled:
+                decided = state.answer if state.answer is not None and state.answer.source == ADJUDICATED else None
+                if (None if decided is None else decided.event) != replaces:
+                    raise OutdatedAnswerError(
+                        self._parts.answer(None if decided is None else self._log.renamed(decided))
+                    )
+                if state.state != DISPUTED and decided is None:
                     raise AnswerError("people do not disagree on this text, or no longer")
                 event = self._log.adjudicate(row, self._value(classes), who=who, key=stored)
             else:

@@ -262,6 +262,28 @@ def test_lease_expires_and_the_late_answer_does_not_overwrite_the_other(tmp_path
     service.close()
 
 
+def test_page_that_is_looked_at_again_is_told_whether_its_text_may_still_be_answered(tmp_path: Path) -> None:
+    service = open_service(make_project(tmp_path / "p", n=6), trainer=False, lease=0.1)
+    first, second = (each["id"] for each in service.state("ana")["rows"])
+    assert service.state("ana", shown=first)["gone"] is None
+    time.sleep(0.2)
+    assert service.state("ana", shown=first)["gone"] is None  # it is hers again
+    assert first in service.log.readers()
+    time.sleep(0.2)
+    assert service.state("ben")["rows"][0]["id"] == first
+    assert service.state("ana", shown=first)["gone"] == "another person is reading this text"
+    service.answer("ben", row=first, classes=[2], key="b")
+    assert service.state("ana", shown=first)["gone"] == "another person has answered this text meanwhile"
+    event = service.answer("ana", row=second, classes=[1], key="a")["saved"]["event"]
+    assert service.state("ana", shown=second)["gone"] == "this text was answered elsewhere, as in another tab"
+    assert service.state("ana", shown=second, replaces=event)["gone"] is None
+    service.undo("ana", key="u")
+    assert service.state("ana", shown=second, replaces=event)["gone"] is not None
+    service.log.retire([second])
+    assert service.state("ana", shown=second)["gone"] == "this text was taken out of the project"
+    service.close()
+
+
 def test_a_late_answer_counts_where_nobody_else_answered(tmp_path: Path) -> None:
     service = open_service(make_project(tmp_path / "p", n=1), trainer=False, lease=0.1)
     (row,) = (each["id"] for each in service.state("ana")["rows"])
@@ -317,6 +339,20 @@ def test_adjudication_is_undone_and_only_disputes_are_adjudicated(tmp_path: Path
     (agreed,) = answer_all(service, "ana", 1)
     with pytest.raises(AnswerError, match="do not disagree"):
         service.adjudicate("cem", row=agreed, classes=[1], key="k")
+    service.close()
+
+
+def test_second_decision_of_a_dispute_is_told_of_the_first(tmp_path: Path) -> None:
+    service = disputed(tmp_path, 1)
+    (listed,) = service.disputes("cem")["rows"]
+    row = listed["row"]["id"]
+    first = service.adjudicate("cem", row=row, classes=[2], key="c")["saved"]
+    with pytest.raises(OutdatedAnswerError) as outdated:  # a list that was read before
+        service.adjudicate("dora", row=row, classes=[0], key="d")
+    assert outdated.value.stands == first
+    assert service.labels() == {row: "severe"}
+    service.adjudicate("dora", row=row, classes=[0], key="d2", replaces=first["event"])
+    assert service.labels() == {row: "none"}
     service.close()
 
 
