@@ -256,12 +256,10 @@ class AnnotationService(ProjectViews):
             is_new, had = not has_key(self._log, stored), has_answered(self._log, row, who)
             if is_new:
                 state = self._log.row(row)
-                decided = state.answer if state.answer is not None and state.answer.source == ADJUDICATED else None
-                if (None if decided is None else decided.event) != replaces:
-                    raise OutdatedAnswerError(
-                        self._parts.answer(None if decided is None else self._log.renamed(decided))
-                    )
-                if state.state != DISPUTED and decided is None:
+                if state.answer is not None and state.answer.source == ADJUDICATED:
+                    if state.answer.event != replaces:
+                        raise OutdatedAnswerError(self._parts.answer(self._log.renamed(state.answer)))
+                elif state.state != DISPUTED or replaces is not None:
                     raise AnswerError("people do not disagree on this text, or no longer")
                 event = self._log.adjudicate(row, self._value(classes), who=who, key=stored)
             else:

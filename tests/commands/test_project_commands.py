@@ -73,6 +73,7 @@ def standing(folder: str = "ddi") -> dict[str, str]:
 # -- init --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("write_ahead_log")
 def test_two_options_make_a_project_and_say_what_was_chosen(dal: Command) -> None:
     ended = dal(*INIT)
     assert ended.code == 0
