@@ -232,6 +232,25 @@ def own_answers(service: Any, who: str) -> list[str]:
     return [each["row"]["id"] for each in service.history(who, person=who, limit=100)["rows"]]
 
 
+def test_overlap_of_a_later_start_holds_for_texts_that_wait_in_the_queue(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p", n=12)
+    service = open_service(folder, trainer=False)
+    (answered,) = answer_all(service, "ana", 1)
+    later = service.state("ana")["rows"][0]["id"]
+    service.skip("ana", row=later, key="later", how="later")
+    waiting = service.log.queue()
+    service.close()
+    service = open_service(folder, trainer=False, overlap="1:2")
+    assert service.log.queue() == [later]  # put off: it stays
+    assert len(answer_all(service, "ana", 12)) == 11
+    states = service.log.states([answered, *waiting])
+    assert {row for row, state in states.items() if state.wanted == 2} == set(waiting) - {later}
+    service.close()
+    service = open_service(folder, trainer=False)  # texts that one of two people has answered still wait
+    assert len(answer_all(service, "ben", 12)) == 10
+    service.close()
+
+
 def test_the_random_order_does_not_begin_with_the_rows_wanted_twice(tmp_path: Path) -> None:
     service = open_service(make_project(tmp_path / "p", n=300), trainer=False, overlap="0.2:2")
     done = answer_all(service, "ana", 60)
