@@ -35,7 +35,8 @@ from dal.formats.corpus_files import read_corpus
 from dal.store.events import SKIP
 
 GUARD = 130  # milliseconds after which the page takes a key for the text that it shows
-PATIENCE = 180.0  # seconds to wait for a ranking of the trainer, which begins with loading PyTorch
+# Seconds to wait for a ranking: the trainer has a low priority, and may get no processor for minutes.
+PATIENCE = 900.0
 
 
 class Annotator(Ledger):

@@ -46,6 +46,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
+def write_ahead_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Databases have a write-ahead log, also where the tests run with `DAL_JOURNAL=rollback`."""
+    monkeypatch.setenv("DAL_JOURNAL", "wal")
+
+
+@pytest.fixture
 def with_tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The `dal` command in a folder of its own that holds 60 tickets with labels, `tickets.csv`."""
     monkeypatch.chdir(tmp_path)

@@ -106,9 +106,11 @@ class MemoryService:
     def rights(self, who: str) -> Sequence[str]:
         return self.people.get(who, (CLASSES, ADJUDICATE))
 
-    def state(self, who: str) -> Reply:
+    def state(self, who: str, *, shown: str | None = None, replaces: int | None = None) -> Reply:
         with self._lock:
             self.before("state")
+            stands = None if shown is None else self.current(shown, who)
+            known = shown is None or (None if stands is None else stands.event) == replaces
             used = [c for e in reversed(self.stored("answered")) if e.who == who for c in e.classes]
             return {
                 "project": dict(self.project),
@@ -117,6 +119,7 @@ class MemoryService:
                 "rows": self._rows(who),
                 "header": self._header(who),
                 "recent": list(dict.fromkeys(used)),
+                "gone": None if known else "this text was answered elsewhere, as in another tab",
             }
 
     def answer(
@@ -265,10 +268,13 @@ class MemoryService:
                 rows.append({"row": self._row(row, who), "answers": [{"classes": list(e.classes)} for e in answers]})
             return {"rows": rows}
 
-    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str) -> Reply:
+    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str, replaces: int | None) -> Reply:
         with self._lock:
             self.before("adjudicate")
             self._check(row, classes)
+            decided = [e for e in self.stored("adjudicated") if e.row == row and not e.retracted]
+            if self._by_key(key) is None and (decided[-1].event if decided else None) != replaces:
+                raise OutdatedAnswerError(decided[-1].answer() if decided else None)
             saved = self._by_key(key) or self._append(Event(0, "adjudicated", row, who, key, tuple(classes)))
             return {"saved": saved.answer(), "left": len(self._disputed())}
 

@@ -79,7 +79,10 @@ def admit_people(log: LabelLog, people: Sequence[str], adjudicators: Iterable[st
                 )
             rights = (ADJUDICATE, CLASSES) if who in adjudicators else ()
             if person is not None and person.token is not None and person.has_access():
-                log.set_person(who, token=person.token, rights=rights, until=person.until, since=person.since)
+                # A login that begins later than now was given by a clock that was ahead, and would last as much longer.
+                ahead = max(0.0, person.since - time.time())
+                until = None if person.until is None else person.until - ahead
+                log.set_person(who, token=person.token, rights=rights, until=until, since=person.since - ahead)
             else:
                 made[who] = new_login(log, who, rights=rights)
     return made

@@ -48,7 +48,7 @@ class Endpoints:
     def routes(self) -> list[Route]:
         """All routes: fixed paths, none of which is a path of a file that a request names."""
         reads: dict[str, Callable[[str, Request], Reply]] = {
-            "state": lambda who, _: self._service.state(who),
+            "state": self._state,
             "hints": lambda who, request: self._service.hints(who, row=_parameter(request, "row")),
             "history": self._history,
             "search": self._search,
@@ -111,6 +111,12 @@ class Endpoints:
         change = checked(body, {"do": text_field(MAX_NAME), "key": KEY, **CHANGES[does]})
         key = change.pop("key")
         return _json(await run_in_threadpool(self._service.change_classes, request.state.who, change=change, key=key))
+
+    def _state(self, who: str, request: Request) -> Reply:
+        shown = request.query_params.get("row")
+        if shown is None:
+            return self._service.state(who)
+        return self._service.state(who, shown=_parameter(request, "row"), replaces=_number(request, "replaces"))
 
     def _search(self, who: str, request: Request) -> Reply:
         by = request.query_params.get("by") or "words"

@@ -13,6 +13,7 @@ from dal.store.events import Answer, Event, Skip, Value
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import has_key
 from dal.store.row_state import NEW
+from dal.store.visible_names import is_visible
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def store_notes(log: LabelLog, answers: Iterable[ForeignAnswer]) -> None:
     """Store the notes of answers, each once."""
     with log.changing():
         for answer in answers:
-            if answer.note.strip():
+            if is_visible(answer.note):
                 digest = hashlib.sha256(answer.note.encode("utf-8", "surrogatepass")).hexdigest()[:16]
                 log.note(answer.row, answer.note, who=answer.who, key=f"note:{answer.who}:{answer.row}:{digest}")
 

@@ -1,10 +1,10 @@
 """Names of people: two that look alike would let one person pass for another."""
 
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
 from dal.errors import ConfigError, printable
+from dal.store.visible_names import seen
 
 MAX_NAME = 200
 
@@ -14,9 +14,6 @@ _SHAPES = str.maketrans(
     "асеһіјорѕхуԁԛԝӏАВЕЅІЈКМНОРСТХУԚԜ" + "αγινορυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
     "acehijopsxydqwlABESIJKMHOPCTXYQW" + "ayivopuABEZHIKMNOPTYX",
 )
-
-# Letters and marks that take no space on the screen, although Unicode does not count them as format characters.
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
 def checked_name(given: str) -> str:
@@ -55,8 +52,7 @@ def appearance(name: str) -> str:
         True
     """
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    plain = "".join(char for char in plain if unicodedata.category(char) != "Cf")
-    return " ".join(_INVISIBLE.sub("", plain).split())
+    return " ".join(seen(plain).split())
 
 
 def wrong_names(given: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dal.annotate.request_guard import Refusal
+from dal.store.visible_names import is_visible
 
 #: Letters of the page's commands, which no class can be bound to.
 COMMAND_LETTERS = "sdfh"
@@ -40,6 +41,7 @@ def _is_letter(value: Any) -> bool:
         and value.isalpha()
         and value == value.lower()
         and value not in COMMAND_LETTERS
+        and is_visible(value)
     )
 
 
@@ -99,7 +101,7 @@ BODIES: dict[str, dict[str, Field]] = {
     "flag": {"row": ROW, "key": KEY, "text": text_field(MAX_NOTE)},
     "undo": {"key": KEY},
     "take": {"row": ROW},
-    "adjudicate": {"row": ROW, "classes": SELECTED, "key": KEY},
+    "adjudicate": {"row": ROW, "classes": SELECTED, "key": KEY, "replaces": OPTIONAL_NUMBER},
 }
 
 #: Fields of a change of classes, by what it does.

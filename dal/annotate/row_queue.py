@@ -5,7 +5,7 @@ import time
 from dal.annotate.overlap import Overlap
 from dal.annotate.rankings import FOUND_BY_SEARCH, TOP_UP
 from dal.store.label_log import LabelLog
-from dal.store.log_figures import free_rows, known_rows, latest_batch
+from dal.store.log_figures import free_rows, known_rows, latest_batch, rows_that_stay
 from dal.store.project_rows import ProjectRows
 from dal.store.row_state import NEW
 
@@ -44,7 +44,7 @@ class RowQueue:
         place = 0 if stored is None else stored.details.get("place")
         self._place = place if type(place) is int and 0 <= place < 1 << 63 else 0  # last row of the order looked at
         self._exhausted = False
-        self._withdraw_unknown()
+        self._withdraw_outdated()
 
     def wanted(self, row: str) -> int:
         """Number of people who are to answer a row."""
@@ -77,13 +77,20 @@ class RowQueue:
         """Look for new rows again, after questions were withdrawn or answers retracted."""
         self._exhausted = False
 
-    def _withdraw_unknown(self) -> None:
-        """Take rows that the project does not have out of the queue: leased to a person, they would hide the others."""
-        queue = self._log.queue()
-        known = self._rows.get(queue)
-        unknown = [row for row, found in zip(queue, known, strict=True) if found is None]
-        if unknown:
-            self._log.withdraw(unknown)
+    def _withdraw_outdated(self) -> None:
+        """Take rows out of the queue that the project does not have, or that another number of people is to answer now.
+
+        Unknown rows that are leased to a person would hide the others. Rows that somebody has answered or put off stay.
+        """
+        queue, stay = self._log.queue(), set(rows_that_stay(self._log))
+        states = self._log.states(queue)
+        outdated = [
+            row
+            for row, found in zip(queue, self._rows.get(queue), strict=True)
+            if found is None or (row not in stay and states[row].wanted != self.wanted(row))
+        ]
+        if outdated:
+            self._log.withdraw(outdated)
 
     def _top_up(self, n: int) -> None:
         """Ask up to `n` new rows of the random order, from the last one on and around its end."""

@@ -1,81 +1,46 @@
 """The annotation service: people's questions and answers of one project, one transaction a call, without torch."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dal.annotate.overlap import Overlap
 from dal.annotate.project_files import open_project_files
-from dal.annotate.project_settings import ProjectSettings
-from dal.annotate.project_views import ProjectViews
-from dal.annotate.retraining import EVERY, MIN_FREE, RANKED, Retraining, Trainer
-from dal.annotate.row_queue import LEASE, LEASED, RowQueue
+from dal.annotate.retraining import EVERY, RANKED
+from dal.annotate.row_queue import LEASE, LEASED
 from dal.annotate.service_contract import ADJUDICATE, CLASSES, OutdatedAnswerError, Reply
-from dal.errors import AnswerError, ConfigError, SessionError, one_line, shown
-from dal.store.atomic_files import named
+from dal.annotate.service_state import ServiceState
+from dal.errors import AnswerError, ConfigError, shown
 from dal.store.events import SKIP, Value
-from dal.store.label_log import ConflictError, LabelLog
-from dal.store.log_figures import free_rows, has_answered, has_key
-from dal.store.project_rows import ProjectRow, ProjectRows
+from dal.store.label_log import ConflictError
+from dal.store.log_figures import has_answered, has_key
+from dal.store.project_rows import ProjectRow
 from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, RETIRED
+from dal.store.visible_names import is_visible
 
 _LONGEST = 24 * 3600.0  # seconds on one text
 
 
-class AnnotationService(ProjectViews):
+class AnnotationService(ServiceState):
     """People's questions and answers of one project.
 
     Every call that stores something is one transaction, which is on disk before it returns. Calls of several threads
     take turns. Requests have keys: one that is repeated stores nothing. See `Service` for the replies.
 
     Args:
-        log: questions and answers.
-        rows: texts.
-        settings: settings of the project.
-        overlap: which rows several people answer; None for none.
-        every: new answers after which the trainer ranks again.
-        ranked: number of rows of a ranking.
-        lease: duration of a lease, in seconds.
-        rounds: whether people answer in rounds, see `open_service`.
+        log, rows, settings, overlap, every, ranked, lease, rounds: as in `ServiceState`.
     """
-
-    def __init__(
-        self,
-        log: LabelLog,
-        rows: ProjectRows,
-        settings: ProjectSettings,
-        *,
-        overlap: Overlap | None = None,
-        every: int = EVERY,
-        ranked: int = RANKED,
-        lease: float = LEASE,
-        rounds: bool = False,
-    ) -> None:
-        super().__init__(log, rows, settings, Retraining(log, every=every, n=ranked, rounds=rounds))
-        self._lock = threading.RLock()
-        self._file = _file_of(log.path)
-        self._received = threading.Condition(self._lock)
-        self._queue = RowQueue(log, rows, overlap, lease=lease, ranked_only=rounds)
-        self._closing: list[Callable[[], None]] = []
-
-    @property
-    def log(self) -> LabelLog:
-        """Questions and answers."""
-        return self._log
-
-    def start(self, trainer: Trainer) -> None:
-        """Let a trainer rank the rows; without one they come in random order. Its rankings go to `receive`."""
-        self._retraining.start(trainer)
 
     # -- questions and answers -----------------------------------------------------------------------------------------
 
-    def state(self, who: str) -> Reply:
-        """Project, classes, figures, and the rows that are leased to the person."""
+    def state(self, who: str, *, shown: str | None = None, replaces: int | None = None) -> Reply:
+        """Project, classes, figures, and the rows that are leased to the person.
+
+        A row that is `shown` is leased to her again; `gone` says why it cannot be, in a sentence, or is None.
+        """
         with self._changing():
             is_reading = any(who in people for people in self._log.readers().values())
+            gone = None if shown is None else self._gone(shown, who, replaces)
             ids = self._queue.next(who)
         if not is_reading:  # her session may be shorter than the answers after which the trainer ranks again
             self._retraining.request_if_due(0, now=True)
@@ -85,8 +50,20 @@ class AnnotationService(ProjectViews):
             "me": {"who": who, "rights": list(self.rights(who))},
             "classes": self._parts.classes(),
             "recent": list(dict.fromkeys(recent)),
+            "gone": gone,
             **self._next(who, ids),
         }
+
+    def _gone(self, row: str, who: str, replaces: int | None) -> str | None:
+        """Lease a row again that a person is shown, and return why she need not read on; None if she may answer it."""
+        mine, state = self._log.answers_by(row).get(who), self._log.row(row).state
+        if (None if mine is None else mine.event) != replaces:
+            return "this text was answered elsewhere, as in another tab"
+        if state == RETIRED:
+            return "this text was taken out of the project"
+        if mine is None and _is_done(state) and who not in self._log.readers().get(row, ()):
+            return "another person has answered this text meanwhile"
+        return None if self._queue.take(row, who) else "another person is reading this text"
 
     def answer(
         self,
@@ -173,8 +150,8 @@ class AnnotationService(ProjectViews):
 
     def flag(self, who: str, *, row: str, key: str, text: str) -> Reply:
         """Store a note about a row."""
-        if not text.strip():
-            raise AnswerError("a note is a text that is not blank")
+        if not is_visible(text):
+            raise AnswerError("a note is a text that can be seen, not a blank one")
         with self._changing():
             self._require_row(row)
             self._log.note(row, text, who=who, key=_stored_key(who, "flag", key))
@@ -231,7 +208,7 @@ class AnnotationService(ProjectViews):
         self._retrain(who)
         return {"classes": self._parts.classes(), "project": self._parts.project(), "event": event.event}
 
-    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str) -> Reply:
+    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str, replaces: int | None = None) -> Reply:
         """Decide a disputed row, by an answer of its own that rewrites nobody's."""
         self._require_right(who, ADJUDICATE)
         stored = _stored_key(who, "adjudicate", key)
@@ -239,8 +216,10 @@ class AnnotationService(ProjectViews):
             is_new, had = not has_key(self._log, stored), has_answered(self._log, row, who)
             if is_new:
                 state = self._log.row(row)
-                settled = state.answer is not None and state.answer.source == ADJUDICATED
-                if state.state != DISPUTED and not settled:
+                if state.answer is not None and state.answer.source == ADJUDICATED:
+                    if state.answer.event != replaces:
+                        raise OutdatedAnswerError(self._parts.answer(self._log.renamed(state.answer)))
+                elif state.state != DISPUTED or replaces is not None:
                     raise AnswerError("people do not disagree on this text, or no longer")
                 event = self._log.adjudicate(row, self._value(classes), who=who, key=stored)
             else:
@@ -270,75 +249,7 @@ class AnnotationService(ProjectViews):
         mine = self._log.answers_by(row).get(who)
         return None if mine is None else mine.event
 
-    # -- rankings ------------------------------------------------------------------------------------------------------
-
-    def trainer_changed(self, state: Mapping[str, Any]) -> None:
-        """Take a new state of the trainer, from any thread: a job that failed is not waited for."""
-        if state.get("state") == "failed":
-            self._retraining.done(" ".join(str(state.get("error") or "the trainer failed").split()))
-            with self._received:
-                self._received.notify_all()
-
-    def receive(self, message: Mapping[str, Any]) -> None:
-        """Take a ranking of the trainer, or its error, from any thread."""
-        if message.get("error") is not None:
-            self._retraining.done(" ".join(str(message["error"]).split()))
-        elif "rows" in message:
-            try:
-                with self._lock:
-                    self._rankings.receive(message, self._queue.wanted)
-                    self._queue.reopen()
-                self._retraining.done()
-            except Exception as error:  # people go on with the last ranking; the header shows the error
-                self._retraining.done(f"a ranking could not be stored: {one_line(error)}")
-        else:
-            return  # progress
-        with self._received:
-            self._received.notify_all()
-
-    def wait_for_ranking(self, timeout: float = 600.0) -> bool:
-        """Wait for a ranking that knows all current answers.
-
-        Args:
-            timeout: seconds to wait at most.
-
-        Returns:
-            Whether there is one; False without a trainer, if it failed, or after the timeout.
-        """
-        end = time.monotonic() + timeout
-        while True:
-            latest = self._rankings.latest
-            if latest is not None and (latest.event >= self._log.labels_event or self._retraining.is_round_open):
-                return True
-            self._retraining.request_if_due(MIN_FREE, now=True)
-            state = str(self._retraining.state["state"])
-            if state in ("stopped", "failed") or time.monotonic() > end:
-                return False
-            with self._received:
-                self._received.wait(min(0.2, max(0.0, end - time.monotonic())))
-
-    def _retrain(self, who: str) -> None:
-        self._retraining.request_if_due(free_rows(self._log, who, time.time(), MIN_FREE))
-
     # -- inside calls --------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """A transaction; calls of other threads wait."""
-        self._require_file()
-        with self._lock:
-            try:
-                with self._log.changing():
-                    yield
-            except BaseException:
-                self._queue.reopen()  # rows in random order that were not stored, as on a full disk, are asked again
-                raise
-
-    def _require_file(self) -> None:
-        """Check that the log is still at its path: what is written to a removed file is lost without an error."""
-        path = self._log.path
-        if path is not None and _file_of(path) != self._file:
-            raise SessionError(f"{named(path)} was moved or removed: nothing was stored; put it back")
 
     def _next(self, who: str, ids: Sequence[str]) -> Reply:
         """The rows and the header of a reply. Asks for a new ranking first if one is due."""
@@ -371,19 +282,6 @@ class AnnotationService(ProjectViews):
             return
         if _is_done(self._log.row(row).state):
             raise AnswerError("another person has answered this text meanwhile: nothing was stored")
-
-    def on_close(self, action: Callable[[], None]) -> None:
-        """Call a function when the service is closed, after the log and the rows."""
-        self._closing.append(action)
-
-    def close(self) -> None:
-        """End the trainer and close the files. Calling it again has no effect."""
-        self._retraining.close()
-        with self._lock:
-            self._log.close()
-            self._rows.close()
-            while self._closing:
-                self._closing.pop()()
 
 
 def open_service(
@@ -429,15 +327,6 @@ def open_service(
             service.start(TrainerProcess(path, on_ranking=service.receive, on_state=service.trainer_changed))
         service.on_close(files.closing.pop_all().close)
     return service
-
-
-def _file_of(path: Path | None) -> tuple[int, int] | None:
-    """Device and number of the file at a path; None if there is none."""
-    try:
-        found = None if path is None else path.stat()
-    except OSError:
-        return None
-    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _is_done(state: str) -> bool:

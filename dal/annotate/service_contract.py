@@ -39,8 +39,14 @@ class Service(Protocol):
     def rights(self, who: str) -> Collection[str]:
         """The rights of a person, out of `CLASSES` and `ADJUDICATE`."""
 
-    def state(self, who: str) -> Reply:
-        """Project, classes, figures, and the texts that are leased to the person: `rows`, at most two."""
+    def state(self, who: str, *, shown: str | None = None, replaces: int | None = None) -> Reply:
+        """Project, classes, figures, and the texts that are leased to the person: `rows`, at most two.
+
+        Args:
+            who: person.
+            shown: text on her screen, which is leased to her again; `gone` says why it cannot be, or is null.
+            replaces: event of her current answer to that text.
+        """
 
     def answer(
         self,
@@ -114,8 +120,12 @@ class Service(Protocol):
     def disputes(self, who: str) -> Reply:
         """Texts whose answers differ, without the names of people."""
 
-    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str) -> Reply:
-        """Decide a disputed text."""
+    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str, replaces: int | None) -> Reply:
+        """Decide a disputed text.
+
+        Raises:
+            OutdatedAnswerError: `replaces` is not the event of the decision that stands, or null without one.
+        """
 
     def copies(self, who: str, *, row: str) -> Reply:
         """Near-copies of an answered text."""

@@ -15,6 +15,7 @@ from dal.errors import AnswerError, ConfigError, shortened
 from dal.session import Session
 from dal.store.events import Answer as Stored
 from dal.store.spreadsheet import as_csv, original, read_sheet, write_csv
+from dal.store.visible_names import is_visible
 
 _LISTED = 20  # maximum number of mistakes in one message
 _LENGTH = 1_500  # maximum length of the listed mistakes, in characters
@@ -83,11 +84,13 @@ def check_classes(classes: Sequence[str], *, multilabel: bool = False) -> None:
     """Check that the class names can be written to a cell.
 
     Raises:
-        ConfigError: a name is blank, or contains the separator of multi-label answers.
+        ConfigError: a name cannot be seen, or contains the separator of multi-label answers.
     """
-    blank = [name for name in classes if not name.strip()]
+    blank = [name for name in classes if not is_visible(name)]
     if blank:
-        raise ConfigError(f"the class {blank[0]!r} is blank, which stands for no answer in the file: rename it")
+        raise ConfigError(
+            f"the class {shortened(ascii(blank[0]))} is blank to people, which means no answer: rename it"
+        )
     wrong = [name for name in classes if SEPARATOR in name]
     if multilabel and wrong:
         raise ConfigError(

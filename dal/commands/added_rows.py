@@ -24,12 +24,12 @@ from dal.experiments.pool_distances import NEW_SAMPLE, POOL_SAMPLE, shift_note, 
 from dal.formats.corpus_files import is_corpus, read_corpus, table_path
 from dal.learner import Monitor
 from dal.store.atomic_files import typed
-from dal.store.class_table import alike
 from dal.store.folder_lock import held
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import names_in
 from dal.store.project_rows import ProjectRow, ProjectRows, RowChanges
 from dal.store.run_folder import LABELS, ROWS
+from dal.store.visible_names import alike
 
 _SHOWN = 5  # ids in a message
 _PLACEHOLDERS = ("a", "b")  # of the classes, which neither rows nor embeddings depend on

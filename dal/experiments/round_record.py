@@ -105,13 +105,13 @@ class RoundLines:
             "notes": {} if batch is None else {name: _finite(value) for name, value in batch.notes.items()},
             "near_duplicates": 0.0 if batch is None else batch.near_duplicates,
             "class_counts": list(state.per_class),
-            **_candidates(batch),
+            **candidates_of(batch),
             **({"declined": declined} if declined else {}),
             **({"training": notes} if notes else {}),
         }
 
 
-def _candidates(batch: QueriedBatch | None) -> dict[str, Any]:
+def candidates_of(batch: QueriedBatch | None) -> dict[str, Any]:
     """How many of the unasked rows were scored, and the recall of them where it was measured; {} if all were."""
     if batch is None or not 0 < batch.candidates < batch.unasked:
         return {}

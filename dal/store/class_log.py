@@ -31,7 +31,7 @@ class ClassLog(LogWriter):
                 retired), `{"do": "bind", "id": ..., "letter": ...}` or `{"do": "guide", "text": ...}`.
             who: person.
             key: identifier of the request; a stored one changes nothing.
-            imported: whether the classes are those of a file or another log, where names may differ only in case.
+            imported: whether the classes are those of a file or another log, where names may be alike.
 
         Raises:
             AnswerError: the change is impossible. Nothing is stored.
@@ -46,8 +46,7 @@ class ClassLog(LogWriter):
                 return self._numbered(connection, self._table_event)
             change = {**change, "id": len(self._table)} if change.get("do") == "add" else dict(change)
             self._table.check(change)
-            if change["do"] in ("add", "rename") and not imported:
-                self._table.check_new_name(change["name"], change["id"])
+            self._table.check_new(change, alike=imported)
             inserted = connection.execute(
                 "INSERT INTO events (kind, at, round, row, value, who, key) VALUES ('class', ?, ?, '', ?, ?, ?)",
                 (time.time(), self._round(connection), encoded(change), who or None, key),

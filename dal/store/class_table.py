@@ -3,12 +3,13 @@
 import json
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from dal.errors import AnswerError, shortened
 from dal.store.bounded_json import parse_json
+from dal.store.visible_names import is_visible, name_form
 
 #: Letters of commands on the annotation page, which no class may have.
 RESERVED_LETTERS: Final = frozenset("sdfh?")
@@ -216,19 +217,31 @@ class ClassTable:
             if entry.name == _name(name) and entry.id != number:
                 raise AnswerError(f"there is a class {shortened(entry.name)!r} already")
 
-    def check_new_name(self, name: str, number: int) -> None:
-        """Check that the name of a class differs from those of other classes in more than case, white space or accents.
+    def check_new(self, change: Mapping[str, Any], *, alike: bool = False) -> None:
+        """Check what people see of a change that `check` accepts: names and letters that can be told apart.
 
-        Logs of earlier versions, and files with labels, may have such classes, so that `check` accepts them.
+        Logs of earlier versions may have other classes, so that `check` accepts them.
+
+        Args:
+            change: the change.
+            alike: whether the name may be like that of another class, as in files with labels.
 
         Raises:
-            AnswerError: there is such a class.
+            AnswerError: a name or a letter cannot be seen, or a name differs from that of another class only in case,
+                white space, the composition of accents or characters that cannot be seen.
         """
-        for entry in self.active:
-            if entry.id != number and name_form(entry.name) == name_form(name):
+        if change["do"] == "bind" and change["letter"] is not None and not is_visible(change["letter"]):
+            raise AnswerError(f"the letter {change['letter']!a} cannot be seen: choose another one")
+        if change["do"] not in ("add", "rename"):
+            return
+        name = _name(change["name"])
+        if not is_visible(name):
+            raise AnswerError(f"the class name {shortened(ascii(name))} cannot be seen: a class needs a visible name")
+        for entry in () if alike else self.active:
+            if entry.id != change["id"] and name_form(entry.name) == name_form(name):
                 raise AnswerError(
-                    f"the class {shortened(repr(_name(name)))} would differ from {shortened(repr(entry.name))} only in "
-                    "case or spaces: choose that one, or rename it"
+                    f"the class {shortened(repr(name))} would differ from {shortened(repr(entry.name))} only in "
+                    "case, spaces or characters that cannot be seen: choose that one, or rename it"
                 )
 
     def _check_letter(self, letter: Any, number: int) -> None:
@@ -320,23 +333,6 @@ class ClassTable:
             return self.current_name(value, event)
         names = (self.current_name(name, event) for name in value)
         return tuple(dict.fromkeys(name for name in names if name is not None))
-
-
-def name_form(name: str) -> str:
-    """The form that is equal for names that differ only in case, in white space or in the composition of accents.
-
-    Example:
-        >>> name_form("Very  Severe ") == name_form("very severe"), name_form("mild") == name_form("severe")
-        (True, False)
-    """
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
-
-
-def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of a name and an earlier one of the same form, in the order of the names."""
-    first: dict[str, str] = {}
-    found = [(name, first.setdefault(name_form(name), name)) for name in names]
-    return [(name, before) for name, before in found if name != before]
 
 
 def encoded(change: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Leases: which person is reading which row, so that no two people get the same text."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from dal.store.answered_places import UNANSWERED
 from dal.store.row_state import PENDING, RowState
@@ -45,15 +46,27 @@ def claim(connection: sqlite3.Connection, who: str, n: int, *, seconds: float, n
         first: place from 0 before which the person has answered all pending rows.
     """
     values = {"who": who, "now": now, "until": now + seconds, "n": n, "first": first, "end": _NO_END}
-    # Not longer than from now on, as after the clock was set back.
-    connection.execute("UPDATE leases SET until = :until WHERE until > :until", values)
+    _follow_clock(connection, seconds=seconds, now=now)
     held = len(connection.execute(_HELD, values).fetchall())
     if held < n:
         connection.execute(_TAKE, values | {"n": n - held})
     rows = [row for (row,) in connection.execute(_HELD, values).fetchall()]
+    _end_expired(connection, rows, now=now)
     extended = [(now + seconds, row, who) for row in rows]
     connection.executemany("UPDATE leases SET until = ? WHERE row = ? AND who = ?", extended)
     return rows
+
+
+def _follow_clock(connection: sqlite3.Connection, *, seconds: float, now: float) -> None:
+    """Let no lease end later than one that begins now, nor have begun later, as after the clock was set back."""
+    values = {"now": now, "until": now + seconds}
+    connection.execute("UPDATE leases SET until = :until WHERE until > :until", values)
+    connection.execute("UPDATE leases SET since = :now - 1 WHERE since > :now", values)  # earlier than those to come
+
+
+def _end_expired(connection: sqlite3.Connection, rows: Sequence[str], *, now: float) -> None:
+    """End the expired leases of rows that are somebody else's now: a clock that is set back must not renew them."""
+    connection.executemany("DELETE FROM leases WHERE row = ? AND until <= ?", [(row, now) for row in rows])
 
 
 def free(connection: sqlite3.Connection, who: str, n: int, *, now: float, first: int, end: int) -> int:
@@ -79,10 +92,12 @@ def claim_row(
         state: its state.
         who, seconds, now: as for `claim`.
     """
+    _follow_clock(connection, seconds=seconds, now=now)
     query = "SELECT count(*) FROM leases WHERE row = ? AND who <> ? AND until > ?"
     others = connection.execute(query, (row, who, now)).fetchone()[0]
     if others and others >= state.wanted - (state.people if state.state == PENDING else 0):
         return False
+    _end_expired(connection, [row], now=now)
     connection.execute(
         "INSERT INTO leases VALUES (?, ?, ?, ?) "
         "ON CONFLICT (row, who) DO UPDATE SET since = excluded.since, until = excluded.until",

@@ -21,12 +21,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from memory import AnonymousMemory, anonymous_memory
 
 CLASSES = tuple(f"topic {i}" for i in range(10))
 DIMENSIONS, BATCH = 384, 100
@@ -321,41 +322,13 @@ def measured(stage: Callable[[Path], Callable[[], Any]], folder: Path) -> dict[s
 
     torch.set_num_threads(1)
     step = stage(folder)
-    with Memory() as memory:
+    with AnonymousMemory() as memory:
         start = time.process_time()
         kept = step()
         seconds = time.process_time() - start
-    left = anonymous() - memory.before
+    left = anonymous_memory() - memory.before
     del kept
     return {"seconds": seconds, "peak": memory.peak - memory.before, "kept": left}
-
-
-class Memory:
-    """The largest anonymous memory of the process during the block, looked at every few milliseconds."""
-
-    def __enter__(self) -> "Memory":
-        self.before = self.peak = anonymous()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.02):
-            self.peak = max(self.peak, anonymous())
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.peak = max(self.peak, anonymous())
-
-
-def anonymous() -> int:
-    """Anonymous memory of this process in bytes (Linux)."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("this benchmark reads /proc/self/status, which only Linux has")
 
 
 def show(folder: Path, sizes: list[int], stages: list[str]) -> None:

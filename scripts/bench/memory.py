@@ -27,7 +27,7 @@ class AnonymousMemory:
     """
 
     def __enter__(self) -> "AnonymousMemory":
-        self.before = self.peak = _anonymous()
+        self.before = self.peak = anonymous_memory()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -35,15 +35,16 @@ class AnonymousMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(0.01):
-            self.peak = max(self.peak, _anonymous())
+            self.peak = max(self.peak, anonymous_memory())
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self.peak = max(self.peak, _anonymous())
+        self.peak = max(self.peak, anonymous_memory())
 
 
-def _anonymous() -> int:
+def anonymous_memory() -> int:
+    """Anonymous memory of this process in bytes (Linux)."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

@@ -2,9 +2,10 @@
 
 Usage: python answering_process.py FOLDER WHO DIE_AT [KEY ROW CLASS]
 
-It prints "try KEY ROW CLASS" before each request and "got KEY" after the reply. A request whose reply was lost is given
-as KEY ROW CLASS: it is repeated first, as a page does. DIE_AT is the number of the SQL statement, counted from the
-first request on, at which the process sends itself SIGKILL; 0 for never.
+It prints "ready", and waits for a line of stdin. Then it prints "try KEY ROW CLASS" before each request and "got KEY"
+after the reply. A request whose reply was lost is given as KEY ROW CLASS: it is repeated first, as a page does. DIE_AT
+is the number of the SQL statement, counted from the first request on, at which the process sends itself SIGKILL; 0 for
+never.
 """
 
 import os
@@ -35,6 +36,8 @@ def main(folder: Path, who: str, die_at: int, lost: list[str]) -> None:
             if executed == die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    print("ready", flush=True)
+    sys.stdin.readline()
     sys.setprofile(watch)
     if lost:
         send(service, who, *lost)

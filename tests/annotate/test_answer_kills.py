@@ -18,7 +18,14 @@ KILLS = 20
 
 def started(folder: Path, who: str, die_at: int = 0, lost: list[str] | None = None) -> "subprocess.Popen[str]":
     command = [sys.executable, str(PROGRAM), str(folder), who, str(die_at), *(lost or [])]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def ready(process: "subprocess.Popen[str]") -> bool:
+    """Whether a process says that it has opened the project."""
+    assert process.stdout is not None
+    return process.stdout.readline() == "ready\n"
 
 
 def answers_of(folder: Path, n: int) -> dict[str, list[str]]:
@@ -36,7 +43,8 @@ def test_killed_while_it_stores_no_acknowledged_answer_is_lost_and_none_doubled(
     kills = repeated = 0
     for turn in range(3 * KILLS):
         process = started(folder, "ana", generator.randint(1, 150) if turn < KILLS else 0, lost)
-        output, errors = process.communicate(timeout=60)
+        assert ready(process)
+        output, errors = process.communicate("go\n", timeout=60)
         assert process.returncode in (0, -signal.SIGKILL), errors
         sent: list[str] = []
         for line in output.splitlines():
@@ -68,6 +76,11 @@ def test_two_processes_never_get_one_row_twice(tmp_path: Path) -> None:
     n = 60
     folder = make_project(tmp_path / "p", n=n)
     processes = [started(folder, who) for who in ("ana", "ben")]
+    assert all(map(ready, processes))  # else the first may be done before the second has begun
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     answered = [

@@ -78,6 +78,21 @@ def test_login_ends_and_the_next_start_makes_another(log: LabelLog, monkeypatch:
     assert logins.person(again["ana"]) == "ana"
 
 
+def test_login_given_by_a_clock_that_was_years_ahead_lasts_no_longer(
+    log: LabelLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10 * 365 * 86_400)
+    made = admit_people(log, ["ana"], [])
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert admit_people(log, ["ana"], []) == {}
+    logins = Logins(log, ["ana"])
+    assert logins.person(made["ana"]) == "ana"
+    assert logins.lifetime("ana") == pytest.approx(DAYS * 86_400, abs=1)
+    monkeypatch.setattr(time, "time", lambda: now + DAYS * 86_400 + 1)
+    assert logins.person(made["ana"]) is None
+
+
 def test_name_like_that_of_somebody_in_the_project_makes_no_login(log: LabelLog) -> None:
     log.change_classes({"do": "add", "name": "x"})
     log.answer("a", "x", who="Ana", key="1", replaces=None)

@@ -181,7 +181,7 @@ def test_one_cookie_reads_undoes_and_settles_nothing_of_others(team: Team) -> No
     for path in ("/api/history?who=ben", "/api/history?q=patient"):
         assert [each["answer"]["who"] for each in cem.get(path).json["rows"]] in ([], ["cem"])
     assert cem.get("/api/disputes").status == 403
-    assert cem.post("/api/adjudicate", {"row": row, "classes": [1], "key": KEY + "3"}).status == 403
+    assert cem.post("/api/adjudicate", {"row": row, "classes": [1], "key": KEY + "3", "replaces": None}).status == 403
     assert cem.post("/api/classes", {"do": "add", "name": "new", "key": KEY + "4"}).status == 403
     assert cem.post("/api/undo", {"key": KEY + "5"}).json["undone"]["row"] == row  # her own
     assert cem.post("/api/undo", {"key": KEY + "6"}).json["undone"] is None
@@ -189,7 +189,7 @@ def test_one_cookie_reads_undoes_and_settles_nothing_of_others(team: Team) -> No
     assert standing == {"ben": row}
     assert answer(cem, row, 1, KEY + "7").status == 200
     assert len(ana.get("/api/disputes").json["rows"]) == 1
-    assert ana.post("/api/adjudicate", {"row": row, "classes": [1], "key": KEY + "8"}).status == 200
+    assert ana.post("/api/adjudicate", {"row": row, "classes": [1], "key": KEY + "8", "replaces": None}).status == 200
     # A cookie of one person next to that of another does not add up: the first one that is valid counts.
     both = team.client()
     both.cookie = f"{ben.cookie}; {ana.cookie}"

@@ -37,6 +37,24 @@ def test_second_tab_shows_what_stands(visit: Callable[..., Visit]) -> None:
     assert v.text() == DRUGS["t2"]
 
 
+def test_tab_to_which_a_person_comes_back_shows_no_text_that_she_has_answered(visit: Callable[..., Visit]) -> None:
+    v = visit()
+    other = v.open()
+    v.press("1", "2")
+    assert v.text(other) == DRUGS["t0"]
+    other.evaluate("dispatchEvent(new Event('focus'))")
+    v.wait(lambda: v.text(other) == DRUGS["t2"])
+    notice = "The next text: this text was answered elsewhere, as in another tab."
+    assert other.locator("#notice").inner_text() == notice
+    v.press("Backspace", page=other)
+    assert v.text(other) == DRUGS["t1"]
+    v.press("3", page=other)
+    v.page.evaluate("dispatchEvent(new Event('focus'))")  # its text is nobody's yet, and stays
+    v.page.wait_for_timeout(100)
+    assert v.text() == DRUGS["t2"]
+    assert v.service.labels() == {"t0": ("none",), "t1": ("advise",)}
+
+
 def test_answer_waits_for_a_killed_server_and_is_stored_once(visit: Callable[..., Visit]) -> None:
     v = visit()
     v.expected = ("ERR_CONNECTION_REFUSED", "401 (Unauthorized)")

@@ -161,6 +161,23 @@ def test_ten_disputed_texts_are_adjudicated_without_names(visit: Callable[..., V
     assert len(service.stored("answered")) == 20
 
 
+def test_dispute_that_was_decided_elsewhere_is_not_decided_again(visit: Callable[..., Visit]) -> None:
+    service = MemoryService(DRUGS, CLASSES, wanted={"t0": 2})
+    for who, chosen in (("first-person", 0), ("second-person", 1)):
+        given = {"row": "t0", "classes": [chosen], "replaces": None, "seconds": 1.0, "seen": {}}
+        service.answer(who, key=who, **given)
+    v = visit(service)
+    v.expected = ("409 (Conflict)",)
+    v.view("Disputes")
+    v.wait(lambda: v.page.locator(".disputed").inner_text() == DRUGS["t0"])
+    service.adjudicate("ben", row="t0", classes=[2], key="decided-elsewhere", replaces=None)
+    v.page.wait_for_timeout(GUARD)
+    v.page.keyboard.press("1")
+    v.page.get_by_text("Not stored: it was decided elsewhere, advise.").first.wait_for()
+    assert [event.classes for event in service.stored("adjudicated")] == [(2,)]
+    assert v.page.locator(".disputed").is_hidden()
+
+
 def test_header_says_how_old_the_ranking_is_and_what_the_trainer_does(visit: Callable[..., Visit]) -> None:
     service = MemoryService(DRUGS, CLASSES)
     v = visit(service)

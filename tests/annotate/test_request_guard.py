@@ -313,7 +313,7 @@ def test_wrong_field_is_named_and_nothing_is_stored(client: Client, change: dict
     assert len(client.server.service.events) == before
 
 
-@pytest.mark.parametrize("letter", ["s", "D", "f", "h", "?", "", "ab", "1", " ", "<", 5])
+@pytest.mark.parametrize("letter", ["s", "D", "f", "h", "?", "", "ab", "1", " ", "\u3164", "<", 5])
 def test_letters_of_commands_cannot_be_bound(client: Client, letter: object) -> None:
     reply = client.post("/api/classes", {"do": "bind", "id": 0, "letter": letter, "key": KEY})
     assert reply.status == 400

@@ -123,7 +123,7 @@ def test_disputes_are_seen_and_decided_with_the_right_only(server: PageServer, w
     client = entered(server, who)
     seen = client.get("/api/disputes")
     assert seen.status == status
-    decided = client.post("/api/adjudicate", {"row": "a", "classes": [1], "key": KEY + "3"})
+    decided = client.post("/api/adjudicate", {"row": "a", "classes": [1], "key": KEY + "3", "replaces": None})
     assert decided.status == status
     if status == 200:
         assert sorted(each["classes"] for each in seen.json["rows"][0]["answers"]) == [[0], [1]]

@@ -157,6 +157,8 @@ def test_undo_goes_back_any_number_of_own_steps(folder: Path) -> None:
     row = service.state("ana")["rows"][0]["id"]
     service.skip("ana", row=row, key="later", how="later")
     service.flag("ana", row=row, key="flag", text="a typing error?")
+    with pytest.raises(AnswerError, match="a note is a text that can be seen"):
+        service.flag("ana", row=row, key="unseen", text="\u200b \u3164")
     undone = [service.undo("ana", key=f"u{i}") for i in range(6)]
     kinds = [each["undone"] and each["undone"]["kind"] for each in undone]
     assert kinds == ["noted", "deferred", "answered", "answered", "answered", None]
@@ -230,6 +232,25 @@ def own_answers(service: Any, who: str) -> list[str]:
     return [each["row"]["id"] for each in service.history(who, person=who, limit=100)["rows"]]
 
 
+def test_overlap_of_a_later_start_holds_for_texts_that_wait_in_the_queue(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p", n=12)
+    service = open_service(folder, trainer=False)
+    (answered,) = answer_all(service, "ana", 1)
+    later = service.state("ana")["rows"][0]["id"]
+    service.skip("ana", row=later, key="later", how="later")
+    waiting = service.log.queue()
+    service.close()
+    service = open_service(folder, trainer=False, overlap="1:2")
+    assert service.log.queue() == [later]  # put off: it stays
+    assert len(answer_all(service, "ana", 12)) == 11
+    states = service.log.states([answered, *waiting])
+    assert {row for row, state in states.items() if state.wanted == 2} == set(waiting) - {later}
+    service.close()
+    service = open_service(folder, trainer=False)  # texts that one of two people has answered still wait
+    assert len(answer_all(service, "ben", 12)) == 10
+    service.close()
+
+
 def test_the_random_order_does_not_begin_with_the_rows_wanted_twice(tmp_path: Path) -> None:
     service = open_service(make_project(tmp_path / "p", n=300), trainer=False, overlap="0.2:2")
     done = answer_all(service, "ana", 60)
@@ -257,6 +278,28 @@ def test_lease_expires_and_the_late_answer_does_not_overwrite_the_other(tmp_path
     service.answer("ben", row=row, classes=[2], key="b")
     with pytest.raises(AnswerError, match="another person has answered"):
         service.answer("ana", row=row, classes=[1], key="a")
+    service.close()
+
+
+def test_page_that_is_looked_at_again_is_told_whether_its_text_may_still_be_answered(tmp_path: Path) -> None:
+    service = open_service(make_project(tmp_path / "p", n=6), trainer=False, lease=0.1)
+    first, second = (each["id"] for each in service.state("ana")["rows"])
+    assert service.state("ana", shown=first)["gone"] is None
+    time.sleep(0.2)
+    assert service.state("ana", shown=first)["gone"] is None  # it is hers again
+    assert first in service.log.readers()
+    time.sleep(0.2)
+    assert service.state("ben")["rows"][0]["id"] == first
+    assert service.state("ana", shown=first)["gone"] == "another person is reading this text"
+    service.answer("ben", row=first, classes=[2], key="b")
+    assert service.state("ana", shown=first)["gone"] == "another person has answered this text meanwhile"
+    event = service.answer("ana", row=second, classes=[1], key="a")["saved"]["event"]
+    assert service.state("ana", shown=second)["gone"] == "this text was answered elsewhere, as in another tab"
+    assert service.state("ana", shown=second, replaces=event)["gone"] is None
+    service.undo("ana", key="u")
+    assert service.state("ana", shown=second, replaces=event)["gone"] is not None
+    service.log.retire([second])
+    assert service.state("ana", shown=second)["gone"] == "this text was taken out of the project"
     service.close()
 
 
@@ -315,6 +358,20 @@ def test_adjudication_is_undone_and_only_disputes_are_adjudicated(tmp_path: Path
     (agreed,) = answer_all(service, "ana", 1)
     with pytest.raises(AnswerError, match="do not disagree"):
         service.adjudicate("cem", row=agreed, classes=[1], key="k")
+    service.close()
+
+
+def test_second_decision_of_a_dispute_is_told_of_the_first(tmp_path: Path) -> None:
+    service = disputed(tmp_path, 1)
+    (listed,) = service.disputes("cem")["rows"]
+    row = listed["row"]["id"]
+    first = service.adjudicate("cem", row=row, classes=[2], key="c")["saved"]
+    with pytest.raises(OutdatedAnswerError) as outdated:  # a list that was read before
+        service.adjudicate("dora", row=row, classes=[0], key="d")
+    assert outdated.value.stands == first
+    assert service.labels() == {row: "severe"}
+    service.adjudicate("dora", row=row, classes=[0], key="d2", replaces=first["event"])
+    assert service.labels() == {row: "none"}
     service.close()
 
 

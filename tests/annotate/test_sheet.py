@@ -19,6 +19,7 @@ from dal.learners.tfidf_learner import TfidfLearner
 from dal.session import Session
 from dal.store.events import SKIP, Answer
 from dal.store.spreadsheet import as_csv, write_csv
+from dal.store.visible_names import is_visible
 from dal.strategies.random import Random
 
 TEXTS = [
@@ -73,7 +74,7 @@ def _line(cells: Sequence[object]) -> str:
 
 WORDS = st.text(max_size=8) | st.text(st.sampled_from("=+-@'\";,| \t\n\r\uff1da\u0301skipno[]"), max_size=8)
 
-CLASS = WORDS.map(lambda name: unicodedata.normalize("NFC", name).strip()).filter(bool)
+CLASS = WORDS.map(lambda name: unicodedata.normalize("NFC", name).strip()).filter(is_visible)
 
 
 @settings(max_examples=60)

@@ -14,7 +14,7 @@ from pathlib import Path
 import material
 import pytest
 from command import Command, read_rows, write_tickets
-from test_annotate_command import Running
+from test_annotate_command import Page
 
 from dal.annotate.service import open_service
 from dal.store.accuracy_samples import read_checks
@@ -120,37 +120,22 @@ def test_check_of_a_project_without_a_model_is_one_line(dal: Command) -> None:
 def test_check_on_the_page_goes_on_after_a_kill(dal: Command) -> None:
     assert dal("ask", "mails", "--check", 6, "-o", "check.csv").code == 0
     ids = read_checks(Path("mails"))[0].ids
-    running = Running(Path("mails"), "--who", "ana", "--check", "6")
-    try:
+    with Page(Path("mails"), "--who", "ana", "--check", "6") as running:
         running.enter()
         for n, row in enumerate(ids[:3]):
             state = running.ask("/api/state")
             assert state["rows"][0]["id"] == row
             number = next(each["id"] for each in state["classes"] if each["name"] == TRUTH[row])
-            body = {
-                "row": row,
-                "classes": [number],
-                "key": f"0123456789{n}",
-                "replaces": None,
-                "seconds": 2,
-                "seen": {},
-            }
-            running.ask("/api/answer", body)
+            body = {"row": row, "classes": [number], "key": f"0123456789{n}"}
+            running.ask("/api/answer", body | {"replaces": None, "seconds": 2, "seen": {}})
             assert json.loads(Path("mails/checks/1.json").read_text())["answers"][row] == TRUTH[row]
-    finally:
-        running.process.kill()
-        running.process.communicate()
     assert [row for row in ids if row in read_checks(Path("mails"))[0].answers] == list(ids[:3])
-    running = Running(Path("mails"), "--who", "ana", "--check", "6")
-    try:
+    with Page(Path("mails"), "--who", "ana", "--check", "6") as running:
         running.enter()
         state = running.ask("/api/state")
         assert state["rows"][0]["id"] == ids[3]
         assert state["header"]["check"] == {"number": 1, "answered": 3, "of": 6}
         code, _, err = running.end(signal.SIGINT)
-    finally:
-        running.process.kill()
-        running.process.communicate()
     assert (code, "3 of 6 texts of the check are answered" in err) == (0, True)
 
 

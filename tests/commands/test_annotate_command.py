@@ -1,18 +1,17 @@
 """`dal annotate`: the command, from its link to Ctrl-C, with a real project."""
 
-import json
 import re
-import signal
 import socket
-import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import Command
+from serving_command import ServingCommand
 
 from dal.annotate.server import listen
 from dal.store.folder_lock import held
@@ -47,49 +46,35 @@ def project(tmp_path: Path) -> Path:
     return make_project(tmp_path / "ddi")
 
 
-class Running:
-    """A running `dal annotate`, and a client with its cookie."""
+class Page(ServingCommand):
+    """A running `dal annotate`, and requests with its cookie."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        command = [sys.executable, "-m", "dal", "annotate", str(folder), "--no-open", "--port", "0", *arguments]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        super().__init__("annotate", folder, "--no-open", "--port", "0", *arguments)
 
     def enter(self) -> None:
         """Read the link, and open it."""
-        assert self.process.stdout is not None
-        self.link = self.process.stdout.readline().strip()
-        self.origin = self.link.partition("/?")[0]
+        self.link = self.line()
+        self.address = self.link.partition("/?")[0]
         with urllib.request.urlopen(self.link) as reply:
             self.page = reply.read().decode()
             self.cookie = reply.headers["Set-Cookie"].partition(";")[0]
 
-    def ask(self, path: str, body: object = None) -> dict[str, object]:
-        headers = {"Cookie": self.cookie, "Origin": self.origin, "Content-Type": "application/json"}
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.origin + path, data, headers)) as reply:
-            return json.load(reply)
-
-    def end(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
+    def ask(self, path: str, body: object = None) -> dict[str, Any]:
+        status, reply = self.request(path, body, Cookie=self.cookie, Origin=self.address)
+        assert status == 200, reply
+        return reply
 
 
 @pytest.fixture
-def running(project: Path) -> Iterator[Running]:
-    running = Running(project, "--who", "ana")
-    try:
+def running(project: Path) -> Iterator[Page]:
+    with Page(project, "--who", "ana") as running:
         running.enter()
         yield running
-    finally:
-        running.process.kill()
-        running.process.communicate()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no Ctrl-C to another process")
-def test_answer_is_stored_and_ctrl_c_ends_cleanly(running: Running, project: Path) -> None:
+def test_answer_is_stored_and_ctrl_c_ends_cleanly(running: Page, project: Path) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", running.link)
     state = running.ask("/api/state")
     row = state["rows"][0]["id"]
@@ -111,7 +96,7 @@ def test_answer_is_stored_and_ctrl_c_ends_cleanly(running: Running, project: Pat
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-def test_server_needs_little_memory_and_no_torch(running: Running) -> None:
+def test_server_needs_little_memory_and_no_torch(running: Page) -> None:
     running.ask("/api/state")
     process = Path("/proc") / str(running.process.pid)
     resident = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
@@ -121,7 +106,7 @@ def test_server_needs_little_memory_and_no_torch(running: Running) -> None:
     assert not [name for name in ("libtorch", "numpy", "libarrow") if name in maps]
 
 
-def test_folder_in_use_is_refused_with_the_process(dal: Command, running: Running, project: Path) -> None:
+def test_folder_in_use_is_refused_with_the_process(dal: Command, running: Page, project: Path) -> None:
     ended = dal("annotate", project, "--no-open", "--port", "0")
     assert ended.code == 2
     holder = f"is in use by another process (pid {running.process.pid}): end it (dal annotate: Ctrl-C)"

@@ -1,6 +1,7 @@
 """`dal ask` given again, what it says to do next, and folders whose files are something else."""
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -59,6 +60,24 @@ def test_the_same_command_after_a_kill_asks_the_same_questions(dal: Command) -> 
     Path("todo.csv").unlink()  # as though the command had ended before it was written
     assert dal(*ASK).code == 0
     assert Path("todo.csv").read_text() == first
+
+
+def test_recall_of_the_candidates_is_said_once_where_it_was_measured(dal: Command) -> None:
+    phases = "{Phases: {first: Random, then: Margin, until: 3}}"
+    Path("pool.yaml").write_text(POOL + f"strategy: {phases}\ncandidates: 9\nrecall_every: 1\n")
+    first = dal(*ASK)
+    assert "recall" not in first.err  # no model to measure
+    lines = Path("todo.csv").read_text(encoding="utf-8-sig").splitlines()
+    labels = ["billing", "access", "billing"]
+    answers = [f"{line}{label}" for line, label in zip(lines[1:], labels, strict=True)]
+    Path("todo.csv").write_text("\n".join([lines[0], *answers]))
+    assert dal("tell", "mine", "todo.csv").code == 0
+    second = dal("ask", "mine", "-n", 3, "-o", "todo.csv", "--force")
+    assert second.code == 0, second.err
+    said = [line for line in second.messages if "recall" in line]
+    assert len(said) == 1
+    assert re.search(r"candidates: 9 of 27 rows contain \d of the 3 that the whole pool would have given", said[0])
+    assert "recall" not in dal("ask", "mine", "-n", 3, "-o", "todo.csv", "--force").err  # the same texts again
 
 
 def test_a_config_that_says_the_same_in_other_words_is_accepted(dal: Command) -> None:

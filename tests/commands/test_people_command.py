@@ -1,18 +1,15 @@
 """`dal people`, and `dal annotate --people` over TLS, from the links to a person who is removed while it runs."""
 
-import json
 import re
-import signal
 import ssl
-import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import Command
 from page_server import TLS
+from serving_command import ServingCommand
 from test_annotate_command import KEY, make_project
 
 from dal.store.label_log import LabelLog
@@ -31,50 +28,25 @@ def project(tmp_path: Path) -> Path:
     return make_project(tmp_path / "ddi")
 
 
-class Served:
+class People(ServingCommand):
     """A running `dal annotate` for several people, and requests to it."""
 
     def __init__(self, folder: Path, port: int, *arguments: str, lines: int) -> None:
-        command = [sys.executable, "-m", "dal", "annotate", str(folder), "--port", str(port), *arguments, *TLS_OPTIONS]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.lines = [self.process.stdout.readline().rstrip() for _ in range(lines)]
-        if not self.lines[0]:
-            raise AssertionError(self.process.communicate()[1])
+        super().__init__("annotate", folder, "--port", port, *arguments, *TLS_OPTIONS)
+        for _ in range(lines):
+            self.line()
         self.port = int(self.lines[0].rpartition(":")[2].rstrip("/"))
-        self.origin = f"https://127.0.0.1:{self.port}"
+        self.address = f"https://127.0.0.1:{self.port}"
 
-    def ask(self, path: str, secret: str = "", body: object = None) -> tuple[int, dict[str, object]]:
-        cookie = f"__Host-dal{self.port}={secret}"
-        headers = {"Cookie": cookie, "Origin": self.origin, "Content-Type": "application/json"}
-        data = None if body is None else json.dumps(body).encode()
+    def ask(self, path: str, secret: str = "", body: object = None) -> tuple[int, Any]:
         trusting = ssl.create_default_context(cafile=TLS / "server.pem")
-        try:
-            request = urllib.request.Request(self.origin + path, data, headers)
-            with urllib.request.urlopen(request, context=trusting) as reply:
-                return reply.status, json.load(reply)
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, json.load(refused)
-
-    def end(self) -> tuple[str, str]:
-        self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=30)
-
-
-def kill(served: Served | None) -> None:
-    if served is not None:
-        served.process.kill()
-        served.process.communicate()
+        cookie = f"__Host-dal{self.port}={secret}"
+        return self.request(path, body, trusting=trusting, Cookie=cookie, Origin=self.address)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no Ctrl-C to another process")
 def test_people_log_in_over_tls_and_a_login_outlives_a_restart(project: Path, dal: Command) -> None:
-    served, again = None, None
-    try:
-        served = Served(project, 0, "--host", "0.0.0.0", "--people", "ana,ben", lines=3)
+    with People(project, 0, "--host", "0.0.0.0", "--people", "ana,ben", lines=3) as served:
         address, *links = served.lines
         assert address == f"https://label.test:{served.port}/"
         assert all(re.fullmatch(rf"\w+: {re.escape(address)}#login=[\w-]{{43}}", link) for link in links)
@@ -87,14 +59,14 @@ def test_people_log_in_over_tls_and_a_login_outlives_a_restart(project: Path, da
         answer |= {"replaces": None, "seconds": 2, "seen": {}}
         assert served.ask("/api/answer", ana, answer)[1]["saved"]["who"] == "ana"
         assert served.ask("/api/state", ben)[1]["me"] == {"who": "ben", "rights": []}
-        out, err = served.end()
-        assert served.process.returncode == 0
+        code, out, err = served.end()
+        assert code == 0
         assert ana not in out + err
         assert err == ""
         assert "Go on with: dal annotate" in out
         assert "--people ana,ben --certfile" in out
-        # The same command again: cookies are valid, nothing is shown twice, and ben is removed while it runs.
-        again = Served(project, served.port, "--host", "0.0.0.0", "--people", "ana,ben", lines=3)
+    # The same command again: cookies are valid, nothing is shown twice, and ben is removed while it runs.
+    with People(project, served.port, "--host", "0.0.0.0", "--people", "ana,ben", lines=3) as again:
         assert [line.partition(" until ")[0] for line in again.lines[1:]] == ["ana: has a login", "ben: has a login"]
         assert again.ask("/api/state", ana)[0] == again.ask("/api/state", ben)[0] == 200
         assert dal("people", project, "remove", "ben").code == 0
@@ -102,9 +74,6 @@ def test_people_log_in_over_tls_and_a_login_outlives_a_restart(project: Path, da
         made = dal("people", project, "login", "ben").out.partition("#login=")[2][:43]
         assert again.ask("/login", body={"login": made})[0] == 200
         assert again.ask("/api/state", made)[1]["me"]["who"] == "ben"
-    finally:
-        kill(served)
-        kill(again)
 
 
 def test_people_are_listed_with_logins_answers_and_rights(dal: Command, project: Path) -> None:

@@ -73,6 +73,7 @@ def standing(folder: str = "ddi") -> dict[str, str]:
 # -- init --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("write_ahead_log")
 def test_two_options_make_a_project_and_say_what_was_chosen(dal: Command) -> None:
     ended = dal(*INIT)
     assert ended.code == 0
@@ -539,6 +540,27 @@ def test_class_that_differs_only_in_case_or_spaces_is_refused(dal: Command, name
     refused(dal("classes", "ddi", "add", f"Very  {name}"), f"'very {first}'")
     refused(dal("classes", "ddi", "rename", "none", f"Very {name}"), f"'very {first}'")
     assert dal("classes", "ddi", "rename", f"very {first}", "Very Severe").code == 0
+
+
+UNSEEN = ["\u200b", "\u2060\u00a0\u200d", "\u3164", "\u2800", "\x07"]
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_class_that_cannot_be_seen_is_refused_wherever_it_comes_from(project: Command, name: str) -> None:
+    refused(project("init", "other", *INIT[2:], "--classes", f"none,{name}"), "cannot be seen")
+    refused(project("classes", "ddi", "add", name), "cannot be seen")
+    refused(project("classes", "ddi", "rename", "mild", name), "cannot be seen")
+    write("labeled.csv", [row | {"severity": name if n == 3 else "mild"} for n, row in enumerate(texts(6, first=60))])
+    refused(project("add", "ddi", "labeled.csv", "--label", "severity"), "cannot be seen")
+    refused(
+        project("init", "other", "--data", "labeled.csv", "--text", "body", "--label", "severity"), "cannot be seen"
+    )
+    assert not Path("other").exists()
+
+
+def test_class_that_differs_only_in_an_unseen_character_is_refused(project: Command) -> None:
+    refused(project("classes", "ddi", "add", "mi\u200bld"), "characters that cannot be seen")
+    refused(project("init", "other", *INIT[2:], "--classes", "mild,mi\u200bld"), "unseen characters")
 
 
 def test_file_with_such_labels_is_imported_with_a_warning(dal: Command) -> None:

@@ -1,14 +1,9 @@
 """`dal serve-label-studio`: the command, with a real project and a stand-in for the server of Label Studio."""
 
 import base64
-import json
-import os
 import signal
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +11,7 @@ from typing import Any
 import pytest
 from command import Command
 from label_studio_api import LEGACY, LabelStudioApi, recorded
+from serving_command import ServingCommand
 
 from dal.formats.label_studio import labeling_config
 from dal.store.folder_lock import held
@@ -54,39 +50,20 @@ def api(dal: Command) -> Iterator[LabelStudioApi]:
     api.close()
 
 
-class Running:
-    """A running `dal serve-label-studio`."""
+class Backend(ServingCommand):
+    """A running `dal serve-label-studio`, and requests with its password."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
-        command = [sys.executable, "-m", "dal", "serve-label-studio", "ddi", "--port", "0", *arguments]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | environment,
-        )
-        assert self.process.stdout is not None
+        super().__init__("serve-label-studio", "ddi", "--port", 0, *arguments, **environment)
         # Up to the last line of the start: what was read ahead of it would be missing in the output at the end.
-        self.lines: list[str] = []
-        while not self.lines or self.lines[-1] not in ("", "Ctrl-C ends it.\n"):
-            self.lines.append(self.process.stdout.readline())
+        while self.line() != "Ctrl-C ends it.":
+            pass
         self.address = self.lines[0].split("Model: ")[1].split()[0]
         self.password = self.lines[2].split(maxsplit=1)[1].strip()
 
-    def ask(self, path: str, body: Any = None, *, password: str | None = None, user: str = "dal") -> Any:
+    def ask(self, path: str, body: Any = None, *, password: str | None = None, user: str = "dal") -> tuple[int, Any]:
         known = base64.b64encode(f"{user}:{password or self.password}".encode()).decode()
-        headers = {"Content-Type": "application/json"}
-        headers |= {} if path == "/webhook" else {"Authorization": f"Basic {known}"}
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.address + path, data, headers), timeout=20) as reply:
-            return json.load(reply)
-
-    def end(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, "".join(self.lines) + out, err
+        return self.request(path, body, **({} if path == "/webhook" else {"Authorization": f"Basic {known}"}))
 
 
 def until(condition: Callable[[], bool], seconds: float = 240) -> None:
@@ -104,13 +81,11 @@ def answers() -> dict[str, Any]:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no Ctrl-C to another process")
 def test_random_password_is_shown_and_annotations_are_read_also_after_a_kill(api: LabelStudioApi) -> None:
     address = ("--label-studio", f"{api.address}/projects/3", "--token-file", "token")
-    running = Running(*address)
-    try:
+    with Backend(*address) as running:
         assert len(running.password) == 24
         setup = recorded("backend.setup.json") | {"schema": labeling_config(CLASSES), "access_token": LEGACY}
-        assert running.ask("/setup", setup)["model_version"].startswith("dal ")
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            running.ask("/setup", setup, password="guess")
+        assert running.ask("/setup", setup)[1]["model_version"].startswith("dal ")
+        assert running.ask("/setup", setup, password="guess")[0] == 401
         api.annotate(1, "none")
         running.ask("/webhook", {"action": "ANNOTATION_CREATED"})
         until(lambda: answers() == {"t0": "none"})
@@ -118,17 +93,14 @@ def test_random_password_is_shown_and_annotations_are_read_also_after_a_kill(api
         assert len(api.next_rows()) == 19
         api.annotate(2, "effect")
         running.end(signal.SIGKILL)
-        api.annotate(3, "none")
-        running = Running(*address)
+    api.annotate(3, "none")
+    with Backend(*address) as running:
         until(lambda: answers() == {"t0": "none", "t1": "effect", "t2": "none"})
         code, out, err = running.end()
         assert code == 0, err
         assert "Stopped; all answers that were read are stored." in out
         assert "2 answers stored" in err
-        assert LEGACY not in out + err
-    finally:
-        running.process.kill()
-        running.process.communicate()
+        assert LEGACY not in "".join(running.lines) + out + err
     with LabelLog(Path("ddi/labels.db"), access="read") as log:
         given = [event for row in ("t0", "t1", "t2") for event in log.history(rows=[row])]
         assert len(given) == 3
@@ -136,19 +108,17 @@ def test_random_password_is_shown_and_annotations_are_read_also_after_a_kill(api
 
 
 def test_without_an_address_requests_are_answered_and_the_given_password_is_not_shown(api: LabelStudioApi) -> None:
-    running = Running("--user", "ana", DAL_LABEL_STUDIO_PASSWORD="a given password")
-    try:
+    known = {"user": "ana", "password": "a given password"}
+    with Backend("--user", "ana", DAL_LABEL_STUDIO_PASSWORD="a given password") as running:
         assert running.password == "the one that was given"
-        assert running.ask("/health", user="ana", password="a given password")["status"] == "UP"
+        assert running.ask("/health", **known)[1]["status"] == "UP"
         setup = recorded("backend.setup.json") | {"schema": labeling_config(["none", "fatal"])}
-        with pytest.raises(urllib.error.HTTPError, match="400"):
-            running.ask("/setup", setup, user="ana", password="a given password")
+        assert running.ask("/setup", setup, **known)[0] == 400
         other = recorded("backend.setup.json") | {"schema": labeling_config(CLASSES)}
-        assert running.ask("/setup", other, user="ana", password="a given password")
-        with pytest.raises(urllib.error.HTTPError, match="400"):
-            running.ask("/setup", other | {"project": "4.1"}, user="ana", password="a given password")
-    finally:
+        assert running.ask("/setup", other, **known)[0] == 200
+        assert running.ask("/setup", other | {"project": "4.1"}, **known)[0] == 400
         code, out, err = running.end()
+    out = "\n".join([*running.lines, out])
     assert code == 0
     assert "Answers are not read" in out
     assert "a given password" not in out + err

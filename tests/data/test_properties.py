@@ -22,6 +22,7 @@ from dal.learners.probe_learner import ProbeLearner
 from dal.session import Session
 from dal.store.events import SKIP
 from dal.store.spreadsheet import inert
+from dal.store.visible_names import is_visible
 from dal.strategies.random import Random
 
 # Characters that formats treat in a way of their own, next to any others; no halves of surrogate pairs.
@@ -112,7 +113,7 @@ def _number(name):
 
 # -- sheets ------------------------------------------------------------------------------------------------------------
 
-NAMES = TEXTS.map(str.strip).filter(bool)
+NAMES = TEXTS.map(str.strip).filter(is_visible)
 ANSWERS = st.lists(st.one_of(st.none(), st.just(SKIP), st.sets(st.integers(0, 3))), min_size=6, max_size=6)
 SAVED = {
     "as it was": (",", "utf-8-sig"),

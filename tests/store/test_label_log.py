@@ -390,6 +390,23 @@ def test_leases_end_in_time_after_the_clock_was_set_back() -> None:
     assert log.claim("ben", 2, at=1e6 + 601) == ["a", "b"]
 
 
+def test_clock_that_was_ahead_for_a_while_gives_no_row_to_two_people() -> None:
+    log = LabelLog(None)
+    log.ask(["a", "b"])
+    assert log.claim("ada", 1, at=1e6) == ["a"]
+    assert log.claim("ben", 1, at=1e6 + 3600) == ["a"]  # ada's lease has ended by that clock
+    assert log.claim("ada", 1, at=1e6 + 1) == ["b"]  # set back
+    assert log.readers(at=1e6 + 1) == {"a": ["ben"], "b": ["ada"]}
+    assert not log.claim_row("a", "ada", at=1e6 + 2)
+
+
+def test_row_that_was_taken_last_comes_first_after_the_clock_was_set_back() -> None:
+    log = LabelLog(None)
+    assert log.claim_row("a", "ada", at=1e6 + 3600)
+    assert log.claim_row("b", "ada", at=1e6)
+    assert log.claim("ada", 2, at=1e6 + 1) == ["b", "a"]
+
+
 @pytest.mark.parametrize("first", ["asked", "answered"])
 def test_answers_of_people_who_were_not_all_asked_count_and_a_retraction_ends_the_dispute(first: str) -> None:
     log = LabelLog(None)
@@ -408,6 +425,10 @@ def test_answers_of_people_who_were_not_all_asked_count_and_a_retraction_ends_th
     [
         ({"do": "add", "name": "x"}, "there is a class 'x' already"),
         ({"do": "add", "name": "  "}, "not blank"),
+        ({"do": "add", "name": "\u200b"}, r"'\\u200b' cannot be seen"),
+        ({"do": "rename", "id": 0, "name": "\u3164 \ufe0f"}, "cannot be seen"),
+        ({"do": "add", "name": "\u200by"}, "characters that cannot be seen"),
+        ({"do": "bind", "id": 0, "letter": "\u3164"}, r"'\\u3164' cannot be seen"),
         ({"do": "add", "name": 3}, "is text"),
         ({"do": "rename", "id": 0, "name": "y"}, "already"),
         ({"do": "rename", "id": 7, "name": "v"}, "no class with the number 7"),

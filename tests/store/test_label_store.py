@@ -148,6 +148,7 @@ def test_damaged_page_is_reported(path: Path) -> None:
         LabelStore(path)
 
 
+@pytest.mark.usefixtures("write_ahead_log")
 def test_file_is_written_ahead_and_synchronised_fully(path: Path) -> None:
     with LabelStore(path) as store:
         connection = store._connection()
@@ -288,6 +289,7 @@ def in_a_process(*arguments: Any) -> int | None:
     return code
 
 
+@pytest.mark.usefixtures("write_ahead_log")
 def test_kill_between_any_two_calls_of_the_creation_leaves_a_whole_store_or_none(tmp_path: Path) -> None:
     count = processes.Value("i", 0)
     assert in_a_process(tmp_path / "labels.db", None, True, count) == 0
@@ -407,6 +409,7 @@ def test_store_of_a_newer_version_is_byte_identical_after_its_refusal(path: Path
     assert os.listdir(path.parent) == ["labels.db"]
 
 
+@pytest.mark.usefixtures("write_ahead_log")
 def test_store_and_its_side_files_are_for_their_owner_alone(path: Path) -> None:
     before = os.umask(0o022)
     try:
@@ -451,6 +454,7 @@ def test_a_pipe_is_refused_without_waiting(path: Path) -> None:
         LabelStore(path)
 
 
+@pytest.mark.usefixtures("write_ahead_log")
 def test_backup_goes_whole_to_another_file_or_nowhere(path: Path) -> None:
     with LabelStore(path) as store:
         store.ask(["a"])
@@ -692,6 +696,7 @@ def test_lines_that_no_store_wrote_are_found_in_a_strict_table_too(path: Path) -
             LabelStore(path)
 
 
+@pytest.mark.usefixtures("write_ahead_log")
 def test_readings_at_once_are_of_one_moment(path: Path) -> None:
     with LabelStore(path) as one, LabelStore(path) as other:
         one.ask(["a", "b"])

@@ -270,12 +270,18 @@ def test_threads_read_while_one_writes(rows: ProjectRows) -> None:
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 
-def test_file_is_for_its_owner_alone_and_synchronised_fully(rows: ProjectRows, path: Path) -> None:
+@pytest.mark.parametrize(("journal", "mode"), [("wal", "wal"), ("rollback", "truncate")])
+def test_file_is_for_its_owner_alone_and_synchronised_fully(
+    path: Path, monkeypatch: pytest.MonkeyPatch, journal: str, mode: str
+) -> None:
+    monkeypatch.setenv("DAL_JOURNAL", journal)
+    rows = ProjectRows.create(path)
     rows.add(numbered(1), source="pool.csv")
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
-    assert rows._query("PRAGMA journal_mode")[0][0] == "wal"
+    assert rows._query("PRAGMA journal_mode")[0][0] == mode
     assert rows._query("PRAGMA synchronous")[0][0] == 2
+    rows.close()
 
 
 def test_creation_never_replaces_a_file(path: Path) -> None:
@@ -388,6 +394,7 @@ def test_kill_while_rows_are_added_leaves_all_of_them_or_none(path: Path) -> Non
         rows.check()
 
 
+@pytest.mark.usefixtures("write_ahead_log")
 def test_file_in_a_folder_that_cannot_be_written_to_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ProjectRows.create(path) as rows:
         rows.add(numbered(3), source="pool.csv")

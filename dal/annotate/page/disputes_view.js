@@ -48,6 +48,13 @@ export class DisputesView {
     if (!this.bar.focus()) this.text.focus({ preventScroll: true });
   }
 
+  /** Shows what is to be decided after the first text; `more` is whether the server has further ones. */
+  async next(more) {
+    this.rows.shift();
+    if (!this.rows.length && more) await this.load();
+    else this.show();
+  }
+
   async decide(classes) {
     if (this.busy || performance.now() - this.at < 120) return;
     this.busy = true;
@@ -55,14 +62,15 @@ export class DisputesView {
     const [{ row }] = this.rows;
     const { outbox, announce, nameOf, namesOf } = this.shared;
     try {
-      const reply = await outbox.send("adjudicate", { row: row.id, classes }, classes.map(nameOf).join(", ") || "none of them");
+      const reply = await outbox.send("adjudicate", { row: row.id, classes, replaces: null }, classes.map(nameOf).join(", ") || "none of them");
       announce(`Decided: ${namesOf(reply.saved)}.`);
-      this.rows.shift();
-      if (!this.rows.length && reply.left) await this.load();
-      else this.show();
+      await this.next(reply.left);
     } catch (error) {
-      announce(`Not stored: ${error.message}.`);
-      fill(this.left, `Not stored: ${error.message}.`);
+      const stands = error.status === 409 && error.reply.stands;
+      const why = stands ? `it was decided elsewhere, ${namesOf(stands)}` : error.message;
+      if (stands) await this.next(true);
+      announce(`Not stored: ${why}.`);
+      fill(this.left, `Not stored: ${why}.`);
     } finally {
       this.busy = false;
       this.bar.disable(false);

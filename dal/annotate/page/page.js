@@ -35,11 +35,12 @@ function receive(reply) {
   fill(byId("who"), app.me.who);
 }
 
-/** Takes the state of the server; with `quietly` a text that is on the screen stays there. */
+/** Takes the state of the server; with `quietly` a text that is on the screen stays there, as long as it may be answered. */
 async function refresh({ quietly = false } = {}) {
+  const asked = quietly ? label.shown : null;
   let reply;
   try {
-    reply = await get("state");
+    reply = await get("state", asked ? { row: asked.row.id, replaces: asked.row.answer?.event } : {});
   } catch (error) {
     if (!outbox.items.length) trouble(error, 0, outbox);
     return;
@@ -48,25 +49,34 @@ async function refresh({ quietly = false } = {}) {
   trouble(null, 0, outbox);
   const classesBefore = JSON.stringify(app.classes);
   const { shown } = label;
-  if (quietly && shown) delete reply.rows;
+  const gone = shown === asked && reply.gone; // answered in another tab, or by another person
+  const stays = quietly && shown && !gone;
+  if (stays) delete reply.rows;
   receive(reply);
   drawViews();
-  if (!shown || !quietly) label.show(app.rows[0]);
+  if (gone) announce(`The next text: ${gone}.`);
+  if (!stays) label.show(app.rows[0]);
   else if (JSON.stringify(app.classes) !== classesBefore) shown.classesChanged = true;
 }
 
 let polled = performance.now();
+let awake = Date.now(); // a clock that goes on while the computer sleeps, unlike the other one
 
 function poll() {
   const pause = app.header?.waiting ? POLL_WAITING : isAtWork(app.header) ? POLL_AT_WORK : POLL;
-  if (document.hidden || label.busy || outbox.items.length || performance.now() - polled < pause) return;
+  const hasSlept = Math.abs(Date.now() - awake) > POLL;
+  awake = Date.now();
+  if (document.hidden || label.busy || outbox.items.length || (performance.now() - polled < pause && !hasSlept)) return;
   polled = performance.now();
   void refresh({ quietly: true });
 }
 
-document.addEventListener("visibilitychange", () => {
+/** A tab or window to which a person comes back: its text may have been answered in another one. */
+function lookAgain() {
   if (!document.hidden && app.header) void refresh({ quietly: true });
-});
+}
+document.addEventListener("visibilitychange", lookAgain);
+addEventListener("focus", lookAgain);
 
 // ---- views
 
