@@ -34,10 +34,15 @@ class InterruptCheck:
     """Callable that raises `Interrupted` after Ctrl-C, and `Stopped` after SIGTERM or SIGUSR1.
 
     It is called between batches, never during a write.
+
+    Attributes:
+        again: advice for going on, with the exact command; None if nothing is kept.
     """
 
     def __init__(self, folder: Path | None, command: str, again: str | None = None) -> None:
-        self._folder, self._command, self._again = folder, command, again
+        if again is None and folder is not None:
+            again = f"go on with: {shlex.join(['dal', command, '--resume', str(folder)])}{allow_option()}"
+        self.again = again
         self.pressed = self._stopping = self._terminated = False
 
     def __call__(self) -> None:
@@ -45,13 +50,6 @@ class InterruptCheck:
         if self.pressed or self._stopping:
             how = self.again or "nothing was kept; the same command begins again"
             raise (Interrupted if self.pressed else Stopped)(f"stopped; {how}")
-
-    @property
-    def again(self) -> str | None:
-        """Advice for going on, with the exact command; None if nothing is kept."""
-        if self._again is not None or self._folder is None:
-            return self._again
-        return f"go on with: {shlex.join(['dal', self._command, '--resume', str(self._folder)])}{allow_option()}"
 
     def press(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: the first Ctrl-C requests a clean stop, the second stops at once."""
