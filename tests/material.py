@@ -1,6 +1,8 @@
 """Small real things for tests: sentences of our own, a tiny BERT, separable vectors."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,3 +93,13 @@ def write_tiny_bert(folder: Path, seed: int = 0, *, masked: bool = False) -> Pat
         torch.manual_seed(seed)
         (BertForMaskedLM if masked else BertModel)(config).save_pretrained(folder)
     return folder
+
+
+def silent_trainer() -> "partial[Any]":
+    """A trainer factory for the CPU that writes and prints nothing."""
+    import lightning
+
+    return partial(
+        lightning.Trainer, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip

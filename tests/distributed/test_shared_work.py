@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import material
 import pytest
 import rank_jobs
@@ -35,10 +34,7 @@ from dal.strategies.disagreement import BALD
 from dal.strategies.gradient import BADGE
 from dal.strategy import Strategy
 
-TRAINER = partial(
-    lightning.Trainer, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-    enable_progress_bar=False, enable_model_summary=False,
-)  # fmt: skip
+TRAINER = material.silent_trainer()
 
 
 @pytest.fixture(scope="module")

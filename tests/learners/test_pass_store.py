@@ -1,11 +1,9 @@
 """A long pass that was killed is resumed: finished batches are read from disk, and others computed."""
 
 import errno
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import material
 import pytest
 import torch
@@ -26,13 +24,9 @@ NAMES = frozenset({"logits", "features", "mutual_information"})
 @pytest.fixture(scope="module")
 def fitted(tiny_bert: Path) -> tuple[TransformerLearner, Any, Any]:
     """A learner, its fitted model, and the prepared rows."""
-    trainer = partial(
-        lightning.Trainer, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
     learner = TransformerLearner(
-        str(tiny_bert), max_length=24, min_steps=2, max_steps=2, samples=4, token_budget=120, trainer=trainer,
-        device="cpu", precision="float32",
+        str(tiny_bert), max_length=24, min_steps=2, max_steps=2, samples=4, token_budget=120,
+        device="cpu", precision="float32", trainer=material.silent_trainer(),
     )  # fmt: skip
     texts, labels = material.tickets(N)
     names = sorted(material.TOPICS)

@@ -1,11 +1,9 @@
 """Wide outputs stay on the ranks that computed them, and the ranks choose the rows that one process chooses."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import material
 import pytest
 import torch
@@ -39,13 +37,9 @@ def rows() -> Rows:
 @pytest.fixture(scope="module")
 def model(tiny_bert: Path) -> tuple[Any, Any]:
     """A fitted model, and the prepared rows."""
-    trainer = partial(
-        lightning.Trainer, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
     learner = TransformerLearner(
-        str(tiny_bert), max_length=24, min_steps=3, max_steps=3, samples=6, token_budget=200, trainer=trainer,
-        device="cpu", precision="float32", learning_rate=1e-3,
+        str(tiny_bert), max_length=24, min_steps=3, max_steps=3, samples=6, token_budget=200,
+        device="cpu", precision="float32", learning_rate=1e-3, trainer=material.silent_trainer(),
     )  # fmt: skip
     data = learner.prepare(rows())
     return learner.fit(data, torch.arange(N, N + LABELED), rows().labels[N:], seed=1), data
