@@ -31,7 +31,7 @@ from dal.learners.inference import DEFAULT_SAMPLES, Precision
 from dal.learners.probe_predictor import TRAINED, ProbePredictor, embedded, fill_embeddings
 from dal.learners.text.embeddings import EMBEDDINGS, CachedAs, Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
-from dal.learners.text.tokenizers import locate, prepare_described_texts, prepare_texts
+from dal.learners.text.tokenizers import prepare_described_texts, prepare_texts
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.devices import device_of, named_device
 from dal.learners.training.saved_files import read_class_facts, read_tensors
@@ -379,7 +379,4 @@ class ProbeLearner(Learner):
         return Surprisal(self.model, self.max_length, self.precision, self.token_budget, device_of(self.device))
 
     def _embedder(self) -> Embedder | None:
-        if self.model is None:
-            return None
-        where, device = locate(self.model), device_of(self.device)
-        return Embedder(where, self.precision, self.token_budget, device, self.cached_as)
+        return None if self.model is None else Embedder.of(self)

@@ -99,10 +99,10 @@ def _run_and_keep(ranks: Ranks, batches: BatchComputation, shares: Sequence[Shar
     total = sum(len(share.positions) for share in shares)
     kept = RankOutputs(ranks, [share.positions for share in shares], total)
     keeping, unused = (kept.number, total, rank_outputs.WIDE), unused_numbers()
+    settings = batches.samples, batches.seed, batches.precision, batches.store
     jobs = []
     for share in shares:
         part = batches.collector.part(share.positions)
-        settings = batches.samples, batches.seed, batches.precision, batches.store
         jobs.append(Job(_compute_and_keep, (keeping, batches.module, batches.prepared, part, share, unused, *settings)))
     computed = ranks.run("pass", jobs, monitor)
     for share, (part, _) in zip(shares, computed, strict=True):

@@ -23,7 +23,6 @@ from dal.learners.inference import Collector
 from dal.learners.probe_learner import check_encoder, prepare_vectors
 from dal.learners.probe_predictor import embedded, fill_embeddings
 from dal.learners.text.embeddings import EMBEDDINGS, Embedder
-from dal.learners.text.tokenizers import locate
 from dal.learners.training.devices import device_of
 from dal.learners.training.saved_files import read_class_facts, read_tensors, refusing_damage
 from dal.learners.training.training_labels import checked_labels, row_weights
@@ -389,10 +388,7 @@ class SklearnCommittee(Learner):
     @property
     def embedder(self) -> Embedder | None:
         """Embedder of texts; None if the rows are vectors."""
-        if self.model is None:
-            return None
-        where, device = locate(self.model), device_of(self.device)
-        return Embedder(where, self.precision, self.token_budget, device, self.cached_as)
+        return None if self.model is None else Embedder.of(self)
 
     @property
     def caches(self) -> frozenset[str]:  # type: ignore[override]

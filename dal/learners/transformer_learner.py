@@ -213,7 +213,7 @@ class TransformerLearner(NetworkLearner):
         """
         read, texts, computed = frozenset(names), _texts(data), dict[str, int]()
         if read & EMBEDDINGS:
-            computed["embeddings"] = self._embedder.fill(texts, monitor)
+            computed["embeddings"] = Embedder.of(self).fill(texts, monitor)
         if self.trunk is not None and self.adapt is None and read - self.label_free:
             computed["states"] = self._states.fill(texts, monitor)
             if self.head is not None and texts.described is not None:
@@ -415,12 +415,7 @@ class TransformerLearner(NetworkLearner):
         )
 
     def _embed(self, data: Prepared, rows: Tensor, monitor: Monitor) -> Tensor:
-        return self._embedder.embed(_texts(data), monitor).take(rows)
-
-    @property
-    def _embedder(self) -> Embedder:
-        where, device = locate(self.model), device_of(self.device)
-        return Embedder(where, self.precision, self.token_budget, device, self.cached_as)
+        return Embedder.of(self).embed(_texts(data), monitor).take(rows)
 
     def _write(self, module: ActiveModule, folder: Path) -> None:
         assert isinstance(module, TransformerClassifier)

@@ -1,7 +1,7 @@
 """Embeddings of texts by a pretrained encoder, cached on disk row by row."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,8 +18,9 @@ from dal.errors import LearnerError, one_line, shortened
 from dal.learner import SILENT, Monitor
 from dal.learners.inference import Collector, Precision, reduces, run_pass
 from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key
-from dal.learners.text.tokenizers import source_of
+from dal.learners.text.tokenizers import locate, source_of
 from dal.learners.text.tokens import TextPrepared
+from dal.learners.training.devices import device_of
 from dal.learners.training.tensor_rows import TensorPrepared
 from dal.monitor import JoinedPasses
 
@@ -50,6 +51,12 @@ class Embedder:
     token_budget: int
     device: torch.device
     cached_as: CachedAs | None = None
+
+    @classmethod
+    def of(cls, recipe: Any) -> "Embedder":
+        """Return the embedder of a learner with the options of an encoder: `model`, `precision` and the others."""
+        where, device = locate(recipe.model), device_of(recipe.device)
+        return cls(where, recipe.precision, recipe.token_budget, device, recipe.cached_as)
 
     def embed(self, texts: TextPrepared, monitor: Monitor = SILENT) -> TensorPrepared:
         """Return the embeddings (N, E) of the texts, memory-mapped in float32 or float16; read rows are float32.
@@ -104,21 +111,18 @@ class Embedder:
         encoder, progress = _Encoder(self.model).to(self.device), JoinedPasses(monitor, len(rows))
         for chosen in np.split(rows, range(_CHUNK, len(rows), _CHUNK)):
             collector = Collector(EMBEDDINGS, len(chosen), provides=EMBEDDINGS, multilabel=False, device=encoder.device)
-            try:
-                run_pass(
-                    encoder,  # type: ignore[arg-type]
-                    texts,
-                    torch.from_numpy(chosen),
-                    token_budget=self.token_budget,
-                    precision=self.precision,
-                    collector=collector,
-                    monitor=progress,
-                )
-            except BaseException:  # Ctrl-C among others
-                if keep_unfinished and bool(collector.finished.any()):
-                    yield self._chunk(texts, chosen, collector)
-                raise
-            yield self._chunk(texts, chosen, collector)
+            run = partial(
+                run_pass,
+                encoder,  # type: ignore[arg-type]
+                texts,
+                torch.from_numpy(chosen),
+                token_budget=self.token_budget,
+                precision=self.precision,
+                collector=collector,
+                monitor=progress,
+            )
+            chunk = partial(self._chunk, texts, chosen, collector)
+            yield from chunks_of(run, collector, chunk, keep_unfinished=keep_unfinished)
         progress.close()
 
     def _chunk(self, texts: TextPrepared, rows: Rows, collector: Collector) -> Chunk:
@@ -130,6 +134,26 @@ class Embedder:
                 raise LearnerError(f"embeddings of {self.model} exceed the range of float16: leave cached_as out")
             vectors = vectors.astype(self.cached_as)
         return Chunk(texts.digests[rows[done]], np.ones(len(vectors), np.int64), vectors)
+
+
+def chunks_of(
+    run: Callable[[], Any], collector: Collector, chunk: Callable[[], Chunk], *, keep_unfinished: bool
+) -> Iterator[Chunk]:
+    """Run a pass, and return what it has collected, also if the pass is interrupted and `keep_unfinished` is set.
+
+    Args:
+        run: the pass.
+        collector: collector of the pass.
+        chunk: function that returns the values of its finished rows.
+        keep_unfinished: whether the rows finished before an error or an interruption are returned first.
+    """
+    try:
+        run()
+    except BaseException:  # Ctrl-C among others
+        if keep_unfinished and bool(collector.finished.any()):
+            yield chunk()
+        raise
+    yield chunk()
 
 
 class _Embeddings(TensorPrepared):

@@ -17,7 +17,7 @@ from dal.errors import LearnerError
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.inference import Collector, run_pass
 from dal.learners.text.adapted_encoders import shown_model
-from dal.learners.text.embeddings import fingerprint, refusing_encoder
+from dal.learners.text.embeddings import chunks_of, fingerprint, refusing_encoder
 from dal.learners.text.row_store import Chunk, Rows, RowStore, StoredRows, digest_key, items_of
 from dal.learners.text.tokens import TextPrepared
 from dal.modules.cached_trunk import STATES, LowerLayers
@@ -151,21 +151,18 @@ class TokenStates:
         for part in np.split(index[missing], range(_CHUNK, len(missing), _CHUNK)):
             lengths = texts.lengths.numpy()[part]
             gathered = _StateCollector(lengths, lower.width)
-            try:
-                run_pass(
-                    lower,  # type: ignore[arg-type]
-                    texts,
-                    torch.from_numpy(part),
-                    token_budget=self._token_budget,
-                    precision="float32",
-                    collector=gathered,
-                    monitor=progress,
-                )
-            except BaseException:  # Ctrl-C among others
-                if keep_unfinished and bool(gathered.finished.any()):
-                    yield self._chunk(texts, part, gathered)
-                raise
-            yield self._chunk(texts, part, gathered)
+            run = partial(
+                run_pass,
+                lower,  # type: ignore[arg-type]
+                texts,
+                torch.from_numpy(part),
+                token_budget=self._token_budget,
+                precision="float32",
+                collector=gathered,
+                monitor=progress,
+            )
+            chunk = partial(self._chunk, texts, part, gathered)
+            yield from chunks_of(run, gathered, chunk, keep_unfinished=keep_unfinished)
         progress.close()
 
     def _chunk(self, texts: TextPrepared, rows: Rows, gathered: "_StateCollector") -> Chunk:
