@@ -244,6 +244,10 @@ def check_line(words: Sequence[str]) -> None:
         script = ROOT / words[0]
         assert script.is_file(), words[0]
         source = script.read_text(encoding="utf-8")
+        # A script may declare its options in a module next to it.
+        for name in re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE):
+            if (module := script.with_name(f"{name}.py")).is_file():
+                source += module.read_text(encoding="utf-8")
         assert [each for each in words[1:] if each.startswith("--") and f'"{each}"' not in source] == []
     elif words[:2] == ["pip", "install"]:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
