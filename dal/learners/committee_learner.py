@@ -17,6 +17,7 @@ from dal.functional.checking import Options, shown
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.head_posteriors import resamples, spawn_seeds
 from dal.learners.inference import Collector, on_one_device
+from dal.learners.pass_store import joined_passes, rows_from
 from dal.learners.ranks import Job, NotShareableError, current_ranks
 from dal.learners.training.saved_files import read_facts
 from dal.learners.training.training_labels import checked_labels, checked_weights
@@ -86,7 +87,8 @@ class CommitteePredictor(Predictor):
     ) -> Outputs:
         """Compute the named outputs of `rows`, in one pass per member. Samples are the members, regardless of `seed`.
 
-        Rows are processed in blocks of 65,536, so that raw logits (N, K, C) are held for one block at a time.
+        Rows are processed in blocks of 65,536, so that raw logits (N, K, C) are held for one block at a time. What a
+        long pass of a member stores is kept until the end of that of the committee.
         """
         names = frozenset(names)
         if missing := names - closure(self.provides):
@@ -100,22 +102,19 @@ class CommitteePredictor(Predictor):
             return self._reader.outputs(data, index, names, seed=seed, exact=exact, monitor=monitor)
         collector: Collector | None = None
         monitor.started("pass", len(index) * len(self.members))
-        for positions in torch.arange(len(index)).split(_ROWS):
-            read = self._read(data, index[positions], raw, seed=seed, exact=exact, monitor=_Part(monitor))
-            if collector is None:
-                where = next(iter(read.values())).device
-                collector = Collector(
-                    names, len(index), provides=self.provides, multilabel=data.multilabel, device=where
-                )
-            if not _gathered(collector, positions, read, raw, data.multilabel):
-                read = {name: value.cpu() for name, value in read.items()}  # retry with the larger memory of the host
-                if not _gathered(collector, positions, read, raw, data.multilabel):
-                    raise LearnerError(
-                        f"the logits of {len(self.members)} members on {len(positions):,} rows do not fit into memory: "
-                        "use fewer members, or set `candidates` to score a random part of the pool"
+        with joined_passes():
+            for first in range(0, max(1, len(index)), _ROWS):  # zero rows are one empty block
+                block = index[first : first + _ROWS]
+                with rows_from(first):
+                    read = self._read(data, block, raw, seed=seed, exact=exact, monitor=_Part(monitor))
+                if collector is None:
+                    where = next(iter(read.values())).device
+                    collector = Collector(
+                        names, len(index), provides=self.provides, multilabel=data.multilabel, device=where
                     )
+                self._collect(collector, torch.arange(first, first + len(block)), read, raw, data.multilabel)
         monitor.finished()
-        assert collector is not None  # zero rows are split into one empty block
+        assert collector is not None
         return collector.outputs(self.thresholds)
 
     def _read(self, data: Prepared, rows: Tensor, raw: frozenset[str], **options: Any) -> dict[str, Tensor]:
@@ -127,6 +126,19 @@ class CommitteePredictor(Predictor):
         for number, member in enumerate(others, 1):
             read[_member(number)] = member.outputs(data, rows, {"logits"}, **options).logits
         return on_one_device(read)
+
+    def _collect(
+        self, collector: Collector, positions: Tensor, read: dict[str, Tensor], raw: frozenset[str], multilabel: bool
+    ) -> None:
+        """Compute the raw outputs of a block from those of its members, and store them."""
+        if _gathered(collector, positions, read, raw, multilabel):
+            return
+        read = {name: value.cpu() for name, value in read.items()}  # retry with the larger memory of the host
+        if not _gathered(collector, positions, read, raw, multilabel):
+            raise LearnerError(
+                f"the logits of {len(self.members)} members on {len(positions):,} rows do not fit into memory: use "
+                "fewer members, or set `candidates` to score a random part of the pool"
+            )
 
     def save(self, folder: Path) -> None:
         """Write each member to a subfolder, and `committee.json`."""

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -13,8 +13,7 @@ from dal.errors import LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
 from dal.functional.row_source import RowSource
 from dal.learner import SILENT, Monitor, Prepared
-from dal.learners import pass_store
-from dal.learners.pass_store import PassStore, batch_mark
+from dal.learners.pass_store import PassStore, batch_mark, stored_pass
 from dal.learners.ranks import current_ranks
 from dal.outputs import REDUCTIONS, Outputs, Value, closure, reduce_samples, sources
 
@@ -180,16 +179,16 @@ def run_pass(
     precision: Precision = "auto",
     collector: Collector | None = None,
     may_stay: bool = False,
-    resumable: bool = False,
     monitor: Monitor = SILENT,
 ) -> Outputs:
     """Compute the named outputs of a module for some rows, in row order, as float32 on the module's device.
 
     Rows are sorted by length and split into batches of at most `token_budget` tokens, padding included. Each batch is
     transferred and passed through the trunk once. When memory runs out, the budget is halved and the pass resumes at
-    the failed batch. Several ranks share the batches, with the same outputs to the last bit. In float32 the result does
-    not depend on the order of the rows or the budget beyond rounding. Random samples in `mc_logits` depend on `seed`
-    and the batches, those in `joint_mc_logits` on `seed` only.
+    the failed batch. Several ranks share the batches, with the same outputs to the last bit. A long pass is stored
+    while it runs (`PassStore`), and goes on after a kill. In float32 the result does not depend on the order of the
+    rows or the budget beyond rounding. Random samples in `mc_logits` depend on `seed` and the batches, those in
+    `joint_mc_logits` on `seed` only.
 
     Args:
         module: the network.
@@ -201,10 +200,9 @@ def run_pass(
         seed: seed of the samples.
         token_budget: initial number of tokens per batch; replaced by the monitor's, if it has one of an earlier pass.
         precision: precision of the trunk; "auto" is bfloat16 where the hardware supports it. The head runs in float32.
-        collector: receives what the module computes; None for a new one for `names`, `provides` and `samples`.
+        collector: receives what the module computes, of a pass that is not stored; None for a new one for `names`,
+            `provides` and `samples`.
         may_stay: whether wide outputs may stay on the ranks that compute them, as sources of rows.
-        resumable: whether outputs of a long pass are stored until its end (`PassStore`), which needs a network whose
-            outputs depend on its weights and options only.
         monitor: receives the progress and each reduction of the budget.
 
     Raises:
@@ -213,6 +211,8 @@ def run_pass(
     """
     device = module.device
     rows = torch.arange(len(prepared)) if rows is None else rows.cpu()
+    # What a collector of the caller's receives is stored by the caller.
+    storing: AbstractContextManager[PassStore | None] = stored_pass(module) if collector is None else nullcontext()
     collector = collector or Collector(
         names, len(rows), provides=provides, multilabel=prepared.multilabel, device=device, largest=LARGEST_SAMPLES
     )
@@ -221,24 +221,22 @@ def run_pass(
     costs = lengths[order].tolist()  # as a list: reading a tensor element by element is slow
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
-    store = PassStore(len(rows), pass_store.STORED) if resumable and type(collector) is Collector else None
-    batches = BatchComputation(module, prepared, collector, samples, seed, precision, store)
-    if (ranks := current_ranks()) is not None and ranks.size > 1:
-        from dal.learners.sharded_pass import run_shared
+    with storing as store:
+        batches = BatchComputation(module, prepared, collector, samples, seed, precision, store)
+        if (ranks := current_ranks()) is not None and ranks.size > 1:
+            from dal.learners.sharded_pass import run_shared
 
-        shared = run_shared(ranks, batches, rows, order, planned(costs, budget), monitor, may_stay=may_stay)
-        start = len(rows) if shared else 0
-    with batches.running():
-        while start < len(rows):
-            stop = _stop_of(costs, budget, start)
-            if not batches.compute(rows[order[start:stop]], order[start:stop], start):
-                budget = halved_budget(stop - start, costs[start])
-                monitor.halved(budget)  # recorded by the session: later passes start with it
-                continue
-            monitor.advanced(stop - start)
-            start = stop
-    if store is not None:
-        store.remove()
+            shared = run_shared(ranks, batches, rows, order, planned(costs, budget), monitor, may_stay=may_stay)
+            start = len(rows) if shared else 0
+        with batches.running():
+            while start < len(rows):
+                stop = _stop_of(costs, budget, start)
+                if not batches.compute(rows[order[start:stop]], order[start:stop], start):
+                    budget = halved_budget(stop - start, costs[start])
+                    monitor.halved(budget)  # recorded by the session: later passes start with it
+                    continue
+                monitor.advanced(stop - start)
+                start = stop
     monitor.finished()
     return collector.outputs()
 
@@ -294,7 +292,8 @@ class BatchComputation:
         if self.store is not None:
             reduced = reduces(self.module.device, self.precision)
             names = sorted(self.collector.gathered)
-            self.store.attach(self.module, f"{names} {self.samples} {self.seed} {reduced} {self.module.device.type}")
+            computed = f"{names} {self.samples} {self.seed} {reduced} {torch.get_float32_matmul_precision()}"
+            self.store.attach(self.module, f"{computed} {self.module.device.type}")
         with evaluating(self.module), torch.inference_mode(), autocast_to(self.module.device, self.precision):
             yield
 

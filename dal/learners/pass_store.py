@@ -10,32 +10,103 @@ import logging
 import shutil
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from dal.errors import DalError, one_line
+from dal.learners.network_digest import network_digest, tensor_bytes
 from dal.store.atomic_files import write_whole
 from dal.store.cache_contents import pass_folder
 from dal.store.cache_folder import cache_folder
 
 _log = logging.getLogger("dal")
 
-#: Size in bytes of all outputs of a pass from which they are stored: a pass of less is not worth it.
-STORED = 2**28
+#: Seconds after which a pass counts as long: its batches are stored from then on.
+LONG = 60.0
 
 _FACTS, _FINISHED = "pass.json", "finished"
 _MARK = 16  # bytes of the digest of a batch; those of the checksum of its outputs follow
 _SLOT = _MARK + 4
 
-#: Attributes that change no output: a pass runs in evaluation mode, and a saved model lies elsewhere and was started
-#: otherwise.
-_NO_OPTIONS = ("training", "name_or_path", "new_head", "started_pooling")
-
 _ABANDONED = 7 * 86400.0  # seconds after which a pass is not expected to be resumed
+
+
+@dataclass
+class _JoinedPasses:
+    """Passes whose outputs are stored until the last of them has ended.
+
+    Attributes:
+        began: time at which the first of them began, in seconds.
+        first: place of the first row of the next pass, among the rows of all passes of its network.
+        digests: digests of their networks, as far as they are known.
+        folders: folders that they have used.
+        stopped: whether nothing more is stored, because that has failed.
+    """
+
+    began: float
+    first: int = 0
+    digests: "WeakKeyDictionary[nn.Module, str]" = field(default_factory=WeakKeyDictionary)
+    folders: set[Path] = field(default_factory=set)
+    stopped: bool = False
+
+
+_joined: ContextVar[_JoinedPasses | None] = ContextVar("joined passes", default=None)
+
+
+@contextmanager
+def joined_passes() -> Iterator[None]:
+    """Context manager in which passes count as parts of a single one, so that what they store is kept until its end."""
+    if _joined.get() is not None:  # a committee within a committee
+        yield
+        return
+    joined = _JoinedPasses(time.monotonic())
+    token = _joined.set(joined)
+    try:
+        yield
+    finally:
+        _joined.reset(token)
+    for folder in joined.folders:
+        _remove(folder)
+
+
+@contextmanager
+def rows_from(first: int) -> Iterator[None]:
+    """Context manager in which a pass has the rows from this place on, among those of joined passes of its network."""
+    joined = _joined.get()
+    assert joined is not None
+    joined.first += first
+    try:
+        yield
+    finally:
+        joined.first -= first
+
+
+@contextmanager
+def stored_pass(network: nn.Module) -> "Iterator[PassStore]":
+    """Context manager of a pass of a network, whose stored outputs are removed at its end, unless it is interrupted."""
+    joined = _joined.get()
+    if joined is None:
+        store = PassStore()
+        yield store
+        store.remove()
+        return
+    store = PassStore(joined.first, time.monotonic() - joined.began, joined.digests.get(network))
+    store.stopped = joined.stopped
+    yield store
+    joined.stopped = store.stopped
+    if (folder := store.find()) is not None:
+        joined.folders.add(folder)
+    if store.digest is not None:
+        joined.digests[network] = store.digest
 
 
 class PassStore:
@@ -45,45 +116,70 @@ class PassStore:
     the table. So nothing is synced to disk: what a crash of the computer has lost is computed again.
 
     Args:
-        total: number of rows of the pass, on all ranks.
-        limit: size in bytes of all outputs from which they are stored.
+        first: place of the first row of the pass in the files.
+        seconds: time since the pass began, or the joined passes that it is a part of.
+        digest: digest of the network; None to compute it when it is first needed.
 
     Attributes:
-        used: whether batches are still stored; not if the outputs are too small, or cannot be written.
+        digest: the digest of the network.
+        stopped: whether nothing more is stored, because that has failed.
     """
 
-    def __init__(self, total: int, limit: int) -> None:
-        self._total, self._limit = total, limit
+    def __init__(self, first: int = 0, seconds: float = 0.0, digest: str | None = None) -> None:
+        self._first, self._began = first, time.monotonic() - seconds
+        self.digest, self.stopped = digest, False
         self._folder: Path | None = None
         self._shapes: dict[str, list[int]] | None = None  # None while nothing is stored
-        self.used = True
 
-    def __reduce__(self) -> tuple[type["PassStore"], tuple[int, int]]:
+    def __reduce__(self) -> tuple[type["PassStore"], tuple[int, float, str | None]]:
         """On the way to another process, which has a folder of its own if it is on another computer."""
-        return PassStore, (self._total, self._limit)
+        return PassStore, (self._first, self._seconds, self.digest)
 
-    def attach(self, module: nn.Module, recipe: str) -> None:
+    def attach(self, network: nn.Module, recipe: str) -> None:
         """Find what an earlier pass has stored.
 
         Args:
-            module: the network.
+            network: the network.
             recipe: everything else that all outputs depend on, but for the rows.
         """
-        root = cache_folder()
-        # The digest of the network takes a moment; without it, the first batch tells whether the pass is to be stored.
-        self._key = lambda: f"{network_digest(module)}-{blake2b(recipe.encode(), digest_size=8).hexdigest()}"
-        if self._folder is None and pass_folder(root, "").is_dir():
-            self._folder = pass_folder(root, self._key())
-            try:
-                self._shapes = json.loads((self._folder / _FACTS).read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                self._shapes = None
+        self._network, self._recipe = network, recipe
+        if self._shapes is None and (folder := self.find()) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._shapes = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+
+    def find(self) -> Path | None:
+        """Return the folder of this pass, which need not exist; None if no pass is stored now, or not this one."""
+        # The digest of the network takes a moment, and most passes are not long.
+        if self._folder is None and not self.stopped and pass_folder(cache_folder(), "").is_dir():
+            self._folder = self._named_folder()
+        return self._folder
+
+    def _named_folder(self) -> Path | None:
+        """The folder of this pass; None if its network has no digest, which is said in one line."""
+        try:
+            self.digest = self.digest or network_digest(self._network)
+        except Exception as error:  # pickling, and reading of code, that is not ours may raise anything
+            self.stopped = True
+            _say_unknown(type(self._network).__name__, one_line(error))
+            return None
+        recipe = blake2b(self._recipe.encode(), digest_size=8).hexdigest()
+        return pass_folder(cache_folder(), f"{self.digest}-{recipe}")
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def used(self) -> bool:
+        """Whether batches are read and stored: once the pass is long, and from the start if it is resumed."""
+        return not self.stopped and (self._shapes is not None or self._seconds >= LONG)
 
     def read(self, start: int, mark: bytes, count: int) -> dict[str, Tensor] | None:
         """Outputs of a finished batch of `count` rows whose first row has this place; None if it is not finished."""
         if self._shapes is None or self._folder is None:
             return None
         try:
+            start += self._first
             slot = _read(self._folder / _FINISHED, start * _SLOT, _SLOT)
             if slot[:_MARK] != mark:
                 return None
@@ -99,55 +195,43 @@ class PassStore:
 
     def write(self, start: int, mark: bytes, values: Mapping[str, Tensor]) -> None:
         """Store the outputs of a batch, float32 on the CPU; says so in one line if that is not possible."""
-        rows = {name: value[0].nbytes for name, value in values.items()}
-        self.used = self._total * sum(rows.values()) >= self._limit
-        if not self.used:
+        self._folder = self._folder or self._named_folder()
+        if self._folder is None:
             return
+        rows, start = {name: value[0].nbytes for name, value in values.items()}, start + self._first
         try:
-            folder, checksum = self._created(values), 0
+            folder, checksum = self._created(self._folder, values), 0
             for name, value in sorted(values.items()):
                 content = value.contiguous().numpy().tobytes()
                 checksum = zlib.crc32(content, checksum)
                 _write(folder / name, start * rows[name], content)
             _write(folder / _FINISHED, start * _SLOT, mark + checksum.to_bytes(4, "little"))
         except (OSError, DalError) as error:
-            self.used = False
+            self.stopped = True
             self.remove()  # which leaves room for the rest of the run
             _log.warning("this pass is not stored, and would begin again after a kill: %s", one_line(error))
 
-    def _created(self, values: Mapping[str, Tensor]) -> Path:
-        if self._folder is None:
-            self._folder = pass_folder(cache_folder(), self._key())
+    def _created(self, folder: Path, values: Mapping[str, Tensor]) -> Path:
         if self._shapes is None:
-            for other in pass_folder(cache_folder(), "").glob("*"):
+            for other in folder.parent.glob("*"):
                 if _age(other) > _ABANDONED:
                     shutil.rmtree(other, ignore_errors=True)
-            self._folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             for name in (*values, _FINISHED):
-                (self._folder / name).touch()
+                (folder / name).touch()
             self._shapes = {name: list(value.shape[1:]) for name, value in values.items()}
-            write_whole(self._folder / _FACTS, json.dumps(self._shapes))
-        return self._folder
+            write_whole(folder / _FACTS, json.dumps(self._shapes))
+        return folder
 
     def remove(self) -> None:
         """Remove the folder, after the whole pass."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # there are other passes
-                self._folder.parent.rmdir()
+        if (folder := self.find()) is not None:  # other ranks may have made it
+            _remove(folder)
 
 
-def network_digest(module: nn.Module) -> str:
-    """Digest of the weights and options of a network."""
-    digest = blake2b(str(module).encode(), digest_size=16)
-    for name, part in module.named_modules():
-        plain = {key: value for key, value in vars(part).items() if isinstance(value, str | int | float | None)}
-        public = {key: value for key, value in plain.items() if not key.startswith("_") and key not in _NO_OPTIONS}
-        digest.update(f"{name} {type(part).__module__}.{type(part).__qualname__} {sorted(public.items())}".encode())
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes_of(tensor))
-    return digest.hexdigest()
+@cache  # once per process, kind of network and reason
+def _say_unknown(kind: str, reason: str) -> None:
+    _log.warning("passes of a %s are not stored, and would begin again after a kill: %s", kind, reason)
 
 
 def batch_mark(batch: Mapping[str, Tensor], *facts: int) -> bytes:
@@ -155,12 +239,8 @@ def batch_mark(batch: Mapping[str, Tensor], *facts: int) -> bytes:
     digest = blake2b(repr(facts).encode(), digest_size=_MARK)
     for name, tensor in sorted(batch.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes_of(tensor))
+        digest.update(tensor_bytes(tensor))
     return digest.digest()
-
-
-def _bytes_of(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:
@@ -173,6 +253,12 @@ def _write(path: Path, offset: int, content: bytes) -> None:
     with open(path, "r+b") as file:  # not a memory map, which a full disk would end the process for
         file.seek(offset)
         file.write(content)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # there are other passes
+        folder.parent.rmdir()
 
 
 def _age(folder: Path) -> float:

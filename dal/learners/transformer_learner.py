@@ -411,7 +411,6 @@ class TransformerLearner(NetworkLearner):
             layer=layer,
             source=self._states_under(module).of if isinstance(module, UpperLayers) else None,
             surprisal=Surprisal(self.model, self.max_length, self.precision, self.token_budget, device_of(self.device)),
-            resumable=True,
         )
 
     def _embed(self, data: Prepared, rows: Tensor, monitor: Monitor) -> Tensor:

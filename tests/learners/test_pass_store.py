@@ -1,6 +1,7 @@
 """A long pass that was killed is resumed: finished batches are read from disk, and others computed."""
 
 import errno
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,38 +9,102 @@ import material
 import pytest
 import torch
 from thread_jobs import ThreadRanks
+from torch import nn
 
 from dal.data import Rows
-from dal.learners import inference, pass_store, rank_outputs
-from dal.learners.pass_store import network_digest
+from dal.learner import Learner
+from dal.learners import committee_learner, inference, pass_store, rank_outputs
+from dal.learners.committee_learner import CommitteeLearner
+from dal.learners.module_learner import ModuleLearner
+from dal.learners.pass_store import PassStore, joined_passes, rows_from, stored_pass
 from dal.learners.rank_outputs import keeping_wide_outputs
 from dal.learners.ranks import sharing_with
 from dal.learners.transformer_learner import TransformerLearner
+from dal.modules.active_module import ActiveModule
 from dal.store.cache_contents import cache_entries, remove_entry
 
 N = 120
 NAMES = frozenset({"logits", "features", "mutual_information"})
+OF_COMMITTEE = frozenset({"logits", "mutual_information"})
+
+
+class Net(ActiveModule):
+    def __init__(self, classes: int, multilabel: bool) -> None:
+        super().__init__(classes, multilabel=multilabel)
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.2))
+        self.last = nn.Linear(16, classes)
+
+    def features(self, batch):
+        return self.body(batch["inputs"])
+
+    def head(self, features):
+        return self.last(features.float())
+
+
+class Unknown(Net):
+    """A network with a value that has no name."""
+
+    def __init__(self, classes: int, multilabel: bool) -> None:
+        super().__init__(classes, multilabel=multilabel)
+        self.scale = lambda x: 2 * x
+
+
+def trained(learner: Learner, *, texts: bool) -> tuple[Learner, Any, Any]:
+    """A learner, its fitted model, and the prepared rows."""
+    rows = Rows.from_inputs(torch.randn(N, 6, generator=torch.Generator().manual_seed(0)), torch.arange(N) % 3)
+    if texts:
+        given, labels = material.tickets(N)
+        names = sorted(material.TOPICS)
+        rows = Rows.from_inputs(given, torch.tensor([names.index(label) for label in labels]), names)
+    data = learner.prepare(rows)
+    return learner, learner.fit(data, torch.arange(20), rows.labels[:20], seed=1), data
+
+
+def transformer(folder: Path, **options: Any) -> TransformerLearner:
+    return TransformerLearner(
+        str(folder), max_length=24, min_steps=2, max_steps=2, samples=4, token_budget=120,
+        device="cpu", precision="float32", trainer=material.silent_trainer(), **options,
+    )  # fmt: skip
+
+
+def networks(build: Any = Net, **options: Any) -> ModuleLearner:
+    trainer = material.silent_trainer()
+    return ModuleLearner(
+        build, min_steps=2, max_steps=2, samples=4, pass_batch=8, device="cpu", trainer=trainer, **options
+    )
 
 
 @pytest.fixture(scope="module")
-def fitted(tiny_bert: Path) -> tuple[TransformerLearner, Any, Any]:
-    """A learner, its fitted model, and the prepared rows."""
-    learner = TransformerLearner(
-        str(tiny_bert), max_length=24, min_steps=2, max_steps=2, samples=4, token_budget=120,
-        device="cpu", precision="float32", trainer=material.silent_trainer(),
-    )  # fmt: skip
-    texts, labels = material.tickets(N)
-    names = sorted(material.TOPICS)
-    rows = Rows.from_inputs(texts, torch.tensor([names.index(label) for label in labels]), names)
-    data = learner.prepare(rows)
-    return learner, learner.fit(data, torch.arange(20), rows.labels[:20], seed=1), data
+def fitted(tiny_bert: Path) -> tuple[Learner, Any, Any]:
+    return trained(transformer(tiny_bert), texts=True)
+
+
+@pytest.fixture(scope="module")
+def fitted_by_kind(fitted, tiny_bert) -> dict[str, tuple[Learner, Any, Any]]:
+    return {
+        "transformer": fitted,
+        "transformer, laplace": trained(transformer(tiny_bert, mc_mode="laplace"), texts=True),
+        "module": trained(networks(), texts=False),
+        "module, bootstrap": trained(networks(mc_mode="bootstrap"), texts=False),
+        "committee of transformers": trained(CommitteeLearner(transformer(tiny_bert), members=2), texts=True),
+        "committee of modules": trained(CommitteeLearner(networks(), members=3), texts=False),
+        "committee of committees": trained(
+            CommitteeLearner(CommitteeLearner(networks(), members=2), members=2), texts=False
+        ),
+    }
+
+
+KINDS = (
+    "transformer", "transformer, laplace", "module", "module, bootstrap", "committee of transformers",
+    "committee of modules", "committee of committees",
+)  # fmt: skip
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, in which all passes are stored."""
     monkeypatch.setenv("DAL_CACHE", str(tmp_path))
-    monkeypatch.setattr(pass_store, "STORED", 1)
+    monkeypatch.setattr(pass_store, "LONG", 0.0)
     return tmp_path
 
 
@@ -63,8 +128,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> Batches:
 
 
 def outputs(fitted: Any, seed: int = 5) -> dict[str, torch.Tensor]:
-    computed = fitted[1].outputs(fitted[2], None, NAMES, seed=seed)
-    return {name: computed[name] for name in NAMES}
+    names = OF_COMMITTEE if isinstance(fitted[0], CommitteeLearner) else NAMES
+    computed = fitted[1].outputs(fitted[2], None, names, seed=seed)
+    return {name: computed[name] for name in names}
 
 
 def interrupt(fitted: Any, batches: Batches, after: int, ranks: ThreadRanks | None = None) -> None:
@@ -75,17 +141,59 @@ def interrupt(fitted: Any, batches: Batches, after: int, ranks: ThreadRanks | No
 
 
 @pytest.mark.parametrize(("first", "then"), [(1, 1), (1, 3), (3, 2), (2, 1)])
-def test_resumed_pass_computes_unfinished_batches_only(fitted, cache, batches, first, then):
+@pytest.mark.parametrize("kind", KINDS)
+def test_resumed_pass_computes_unfinished_batches_only(fitted_by_kind, cache, batches, monkeypatch, kind, first, then):
     """On any number of ranks."""
+    monkeypatch.setattr(committee_learner, "_ROWS", 48)  # three blocks
+    fitted = fitted_by_kind[kind]
     expected, total = outputs(fitted), batches.computed
     assert total > 12
     assert not list(cache.glob("passes/*"))  # removed at the end
-    interrupt(fitted, batches, 9, ThreadRanks(first) if first > 1 else None)
+    done = 9 if total < 30 else total - 8  # in a block of a committee that is not the first
+    interrupt(fitted, batches, done, ThreadRanks(first) if first > 1 else None)
     with sharing_with(ThreadRanks(then) if then > 1 else None):
         found = outputs(fitted)
-    assert batches.computed == total - 9
-    assert all(torch.equal(found[name], expected[name]) for name in NAMES)
+    assert batches.computed == total - done
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert not list(cache.glob("passes/*"))
+
+
+def test_members_that_were_finished_cost_nothing_again(fitted_by_kind, cache, batches):
+    fitted = fitted_by_kind["committee of modules"]
+    expected, total = outputs(fitted), batches.computed
+    assert total == 3 * 15
+    interrupt(fitted, batches, 2 * 15 + 4)
+    assert len(list(cache.glob("passes/*"))) == 3
+    weight = next(fitted[1].members[1].module.parameters()).data
+    before = weight.clone()
+    weight[0, 0] += 1  # the finished batches of this member are those of another network now
+    outputs(fitted)
+    assert batches.computed == 15 + 11
+    weight.copy_(before)
+    assert len(list(cache.glob("passes/*"))) == 1  # of the member as it was, until it is abandoned
+    interrupt(fitted, batches, 15 + 4)  # with the 15 batches of that member
+    found = outputs(fitted)
+    assert batches.computed == 11
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_surprisal_is_resumed(cache, batches, tmp_path):
+    learner = transformer(material.write_tiny_bert(tmp_path / "masked", masked=True))
+    data = learner.prepare(Rows.from_inputs(*material.tickets(N)))
+
+    def read(seed: int = 5) -> torch.Tensor:
+        return learner.untrained(data).outputs(data, names={"surprisal"}, seed=seed).surprisal
+
+    expected, total = read(), batches.computed
+    batches.computed, batches.most = 0, 9
+    with pytest.raises(KeyboardInterrupt):
+        read()
+    batches.computed, batches.most = 0, 10**9
+    read(seed=6)  # draws other tokens
+    assert batches.computed == total
+    batches.computed = 0
+    assert torch.equal(read(), expected)
+    assert batches.computed == total - 9
 
 
 def test_outputs_that_stay_on_ranks_are_resumed(fitted, cache, batches, monkeypatch):
@@ -115,8 +223,8 @@ def test_what_was_computed_otherwise_is_computed_again(fitted, cache, batches, w
     assert batches.computed == total
 
 
-def test_small_passes_are_not_stored(fitted, cache, batches, monkeypatch):
-    monkeypatch.setattr(pass_store, "STORED", 10**9)
+def test_short_passes_are_not_stored(fitted, cache, batches, monkeypatch):
+    monkeypatch.setattr(pass_store, "LONG", 1e9)
     interrupt(fitted, batches, 9)
     assert not list(cache.iterdir())
 
@@ -135,10 +243,52 @@ def test_full_disk_is_one_line(fitted, cache, batches, monkeypatch, caplog, rank
     assert not list(cache.glob("passes"))
 
 
-def test_saved_model_is_recognised(fitted, tmp_path):
-    learner, predictor, data = fitted
-    predictor.save(tmp_path / "model")
-    assert network_digest(learner.load(tmp_path / "model", data).module) == network_digest(predictor.module)
+def test_network_that_cannot_be_compared_is_one_line(cache, batches, caplog):
+    fitted = trained(networks(Unknown), texts=False)
+    total = (outputs(fitted), batches.computed)[1]
+    assert total == 15
+    interrupt(fitted, batches, 9)
+    assert not list(cache.glob("passes"))
+    outputs(fitted)
+    assert batches.computed == total
+    [said] = [each for each in caplog.messages if "stored" in each]
+    assert said.startswith("passes of a Unknown are not stored, and would begin again after a kill: ")
+    assert "\n" not in said
+
+
+def test_pass_is_stored_once_it_is_long(fitted, cache, batches, monkeypatch):
+    monkeypatch.setattr(pass_store, "LONG", 100.0)
+    times = iter(range(0, 10**6, 20))  # a look at the clock for each batch
+    monkeypatch.setattr(pass_store.time, "monotonic", lambda: float(next(times)))
+    interrupt(fitted, batches, 9)
+    (folder,) = cache.glob("passes/*")
+    (finished,) = folder.glob("finished")
+    assert finished.stat().st_size > 0
+    total = (outputs(fitted), batches.computed)[1]
+    batches.computed = 0
+    monkeypatch.setattr(pass_store, "LONG", 1e9)
+    outputs(fitted)
+    assert 9 - 5 <= batches.computed - total <= 9
+
+
+def test_store_of_another_process_has_the_same_places_and_age(cache, monkeypatch):
+    network, values, mark = Net(3, False), {"logits": torch.ones(2, 3)}, b"the mark of it.."
+    with joined_passes(), rows_from(4), stored_pass(network) as store:
+        monkeypatch.setattr(pass_store, "LONG", 1e9)
+        other = pickle.loads(pickle.dumps(store))
+        assert not other.used
+        monkeypatch.setattr(pass_store, "LONG", 0.0)
+        assert other.used
+        other.attach(network, "recipe")
+        other.write(1, mark, values)
+        whole = PassStore()
+        whole.attach(network, "recipe")
+        found = whole.read(5, mark, 2)
+        assert found is not None
+        assert torch.equal(found["logits"], values["logits"])
+        assert whole.read(1, mark, 2) is None
+        store.attach(network, "recipe")
+    assert not list(cache.glob("passes/*"))
 
 
 def test_unfinished_passes_are_shown_and_removed(fitted, cache, batches):

@@ -39,7 +39,6 @@ class NetworkPredictor(Predictor):
         surprisal: computes `surprisal`; None if it is not provided.
         source: function that returns some prepared rows in the form that the module reads; None if it reads them as
             they are.
-        resumable: whether a long pass may be stored while it runs; see `run_pass`.
     """
 
     def __init__(
@@ -54,13 +53,11 @@ class NetworkPredictor(Predictor):
         layer: LastLayer | None = None,
         surprisal: Surprisal | None = None,
         source: Callable[[Prepared, Tensor, Monitor], Prepared] | None = None,
-        resumable: bool = False,
     ) -> None:
         self.module = module
         self.layer = layer
         self.approximate = module is not None and reduces(module.device, precision)
         self._embed, self._write, self._surprisal, self._source = embed, write, surprisal, source
-        self._resumable = resumable and layer is None  # a posterior is no part of the weights
         self._samples, self._precision, self._token_budget = samples, precision, token_budget
 
     @property
@@ -105,7 +102,6 @@ class NetworkPredictor(Predictor):
                 token_budget=self._token_budget,
                 precision="float32" if exact else self._precision,
                 may_stay=keeps_wide_outputs(),
-                resumable=self._resumable,
                 monitor=monitor,
             )
             tensors |= {name: passed.blockwise(name) for name in sources(names - EMBEDDINGS)}
