@@ -71,6 +71,7 @@ class MemoryService:
         self.ranked_at: int | None = None
         self.trainer: Reply = {"state": "idle", "stage": None, "done": 0, "total": 0, "left": None, "error": None}
         self.stop: Reply | None = None
+        self.recall = ""
         self.similar: list[str] = []  # rows that a search by meaning finds
         self.why: str | None = None  # why it finds none
         self.searches: list[tuple[str, str]] = []
@@ -350,7 +351,12 @@ class MemoryService:
         ranking = None
         if self.ranked_at is not None:
             later = [e for e in self.events[self.ranked_at :] if e.kind == "answered"]
-            names = {"strategy": "Margin", "reason": "smallest difference of two classes", "age_seconds": 5.0}
+            names = {
+                "strategy": "Margin",
+                "reason": "smallest difference of two classes",
+                "age_seconds": 5.0,
+                "recall": self.recall,
+            }
             ranking = {"event": self.ranked_at, "answers_since": len(later), **names}
         return {
             "answered": len(answered),

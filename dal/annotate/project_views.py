@@ -286,6 +286,7 @@ class ProjectViews:
                 "strategy": latest.strategy,
                 "reason": latest.reason,
                 "age_seconds": round(max(0.0, time.time() - latest.at), 1),
+                "recall": latest.recall,
             }
         return {
             "answered": counts.get(ANSWERED, 0),

@@ -17,6 +17,7 @@ from dal.errors import DalError, LearnerError, SessionError
 from dal.experiments.experiment import Experiment
 from dal.experiments.project_experiment import project_experiment
 from dal.experiments.results import Cell
+from dal.experiments.round_record import recall_of
 from dal.experiments.stored_experiments import stored_config, stored_experiment
 from dal.learner import Monitor, Prepared
 from dal.outputs import closure
@@ -88,8 +89,9 @@ class Ranker:
         pool), "kept" (the same for the kept rows without an answer), "stop" ({"stop", "text"} of the stopping rule,
         None without one), "details" (of the selection, as sessions store them with a batch), and "figures": "labels",
         "class_counts", "fit_seconds", "accuracy" and "gain" (of `measured_accuracy`), "token_budget" (None unless
-        memory ran out) and "stopping_line" (what the stopping rule read; stored with the batch among "figures", it is
-        read back by the next trainer).
+        memory ran out), "recall" (of the candidates, in words; empty where this ranking did not measure it, None where
+        none does) and "stopping_line" (what the stopping rule read; stored with the batch among "figures", it is read
+        back by the next trainer).
 
         Raises:
             DalError: the folder cannot be read, or nothing can be selected.
@@ -110,7 +112,7 @@ class Ranker:
                 "kept": self._hints.of(session, _unanswered(session, job.keep), acting, guessed=not self._padded),
                 "stop": stop,
                 "details": batch.details,
-                "figures": self._figures(session) | {"stopping_line": line},
+                "figures": self._figures(session) | {"stopping_line": line, "recall": self._recall(batch)},
             }
         except BaseException:
             if self._session is None or self._session.store is not store:
@@ -227,6 +229,12 @@ class Ranker:
         except DalError as error:  # the ranking is worth more than the verdict
             return {"stop": False, "text": f"the stopping rule cannot be judged: {error}"}, None
         return {"stop": verdict.stop, "text": verdict.text}, line
+
+    def _recall(self, batch: QueriedBatch) -> str | None:
+        """The recall of the candidates, as `dal ask` says it."""
+        assert self._experiment is not None
+        measured = self._experiment.recall_every and self._experiment.candidates is not None
+        return recall_of(batch) if measured else None
 
     def _line(self, session: Session, rule: StoppingRule) -> dict[str, Any]:
         """The figures of this round, recorded once for each state of the labels."""

@@ -43,6 +43,12 @@ class Ranking:
     stop: Reply | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def recall(self) -> str:
+        """The recall of the candidates as it was measured last, in words; empty if it was not."""
+        said = self.figures.get("recall")
+        return said if isinstance(said, str) else ""
+
 
 class Rankings:
     """The rankings in a log.
@@ -78,6 +84,8 @@ class Rankings:
         given = {str(row["id"]): row for row in message.get("rows") or []}
         table = self._log.classes
         details, figures = dict(message.get("details") or {}), dict(message.get("figures") or {})
+        if self.latest is not None and figures.get("recall") == "":  # not measured this time: the last one remains
+            figures["recall"] = self.latest.recall
         details |= {
             EVENT: event,
             "why": str(message.get("reason") or ""),

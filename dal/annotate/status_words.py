@@ -7,7 +7,9 @@ from dal.errors import counted, shortened
 
 
 def status_words(header: Reply, *, project: str = "") -> list[str]:
-    """Parts of the status line: name, answers, pace, money, age of the ranking, trainer, verdict of the stopping rule.
+    """Parts of the status line, those that there are.
+
+    Name, answers, pace, money, age of the ranking, trainer, recall of the candidates, verdict of the stopping rule.
 
     Example:
         >>> header = {"answered": 3, "rows": 60, "per_hour": None, "dollars": None, "ranking": None, "stop": None}
@@ -23,6 +25,7 @@ def status_words(header: Reply, *, project: str = "") -> list[str]:
     if header.get("check") is not None:
         return [*words, f"check {header['check']['number']}, without hints"]
     words += [_ranking_words(header["ranking"]), _trainer_words(header["trainer"])]
+    words.append((header["ranking"] or {}).get("recall") or "")
     stop = header["stop"]
     if stop is not None and stop.get("stop"):
         words.append(f"Enough labels? {stop['text']}")

@@ -143,6 +143,7 @@ def _ask(
     from dal.experiments.experiment import UNUSED_WEAK_LABELS
     from dal.experiments.experiment_checks import undescribed_codes
     from dal.experiments.folder_config import may_change
+    from dal.experiments.round_record import recall_of
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     experiment.check_rows(session.pool)  # before anything is written, and a person answers
@@ -172,7 +173,7 @@ def _ask(
     else:
         write_questions(output, session, rows, force=options.force)
     what = "are still to be answered" if again else f"were chosen by {session.last_selection.shown_strategy}"  # type: ignore[union-attr]
-    recall = "" if again else _recall(session)
+    recall = "" if again else recall_of(session.last_selection)
     shown = [shortened(name, 40) for name in session.pool.classes[:12]]
     classes = ", ".join(shown) + (", ..." if len(session.pool.classes) > 12 else "")
     say(f"{len(rows):,} of {len(session.pool):,} texts {what}; {counted(len(session.labels), 'has', 'have')} a label")
@@ -182,15 +183,6 @@ def _ask(
         then = shlex.join(["dal", "tell", str(options.folder), str(output)]) + importing.allow_option()
         say(f"fill in the column label of {output} with: {classes}; then: {then}")
     return 0
-
-
-def _recall(session: "Session") -> str:
-    """The recall of the candidates that were just chosen from, in words; empty where it was not measured."""
-    from dal.experiments.console import recall_text
-    from dal.experiments.round_record import candidates_of
-
-    batch = session.last_selection
-    return "" if batch is None else recall_text({"rows": batch.rows.tolist(), **candidates_of(batch)})
 
 
 def _to_person(session: "Session", experiment: "Experiment", rows: "Tensor") -> "Tensor":

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dal.experiments.console import recall_text
 from dal.experiments.round_measures import Measures, complete_metrics
 from dal.experiments.successor import KEY, Successor
 from dal.session import Session
@@ -119,6 +120,11 @@ def candidates_of(batch: QueriedBatch | None) -> dict[str, Any]:
     if batch.candidate_recall is not None:
         counts |= {"recall": batch.candidate_recall, "recall_seconds": batch.seconds.get("recall", 0.0)}
     return {"candidates": counts}
+
+
+def recall_of(batch: QueriedBatch | None) -> str:
+    """The recall of the candidates that a batch was chosen from, in the words of the console; empty without one."""
+    return "" if batch is None else recall_text({"rows": batch.rows.tolist(), **candidates_of(batch)})
 
 
 def _finite(value: float) -> float | None:

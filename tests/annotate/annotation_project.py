@@ -57,6 +57,7 @@ class AlphabeticalTrainer:
         self.service: AnnotationService | None = None
         self.error: str | None = None
         self.stop: Mapping[str, Any] | None = None
+        self.recall: str | None = None
 
     def request(self, event: int, n: int, keep: Sequence[str]) -> None:
         job = {"job": len(self.requests) + 1, "event": event, "n": n, "keep": list(keep)}
@@ -97,7 +98,11 @@ class AlphabeticalTrainer:
             for place, row in enumerate(free[: job["n"]])
         ]
         head = {"job": job["job"], "event": job["event"], "strategy": "Alphabetical", "reason": "in order of the ids"}
-        figures = {"labels": len(answered), "gain": {"more": 100, "value": 0.02, "low": 0.0, "high": 0.05}}
+        figures = {
+            "labels": len(answered),
+            "gain": {"more": 100, "value": 0.02, "low": 0.0, "high": 0.05},
+            "recall": self.recall,
+        }
         return {**head, "rows": rows, "stop": self.stop, "details": {"candidates": len(free)}, "figures": figures}
 
     def search(self, text: str, n: int, timeout: float) -> dict[str, Any]:

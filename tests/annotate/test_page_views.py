@@ -197,9 +197,12 @@ def test_header_says_how_old_the_ranking_is_and_what_the_trainer_does(visit: Cal
     assert "embedding: 24 %, about 2 min left" in status
     service.trainer = {**service.trainer, "stage": "selecting the texts: training the model", "left": 34.0}
     v.wait(lambda: "training the model: 24 %, about 30 s left" in v.page.locator("#status").inner_text())  # by itself
+    service.recall = "candidates: 300 of 960 rows contain 24 of the 40 that the whole pool would have given"
+    v.wait(lambda: service.recall in v.page.locator("#status").inner_text())
     service.trainer = {"state": "failed", "stage": None, "done": 0, "total": 0, "error": "one class only"}
     service.stop = {"stop": True, "text": "the last 100 labels changed 1 % of the predictions"}
     v.press("3")
     assert "training failed: one class only; the last ranking goes on" in v.page.locator("#status").inner_text()
     v.page.get_by_role("button", name="Enough labels?").click()
     assert "the last 100 labels changed 1 %" in v.page.locator("#progress .verdict").first.inner_text()
+    assert v.page.locator("#progress").get_by_text(service.recall, exact=True).is_visible()

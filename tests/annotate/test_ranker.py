@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,24 @@ def test_nearest_answered_texts_are_those_at_the_smallest_distance(project: Proj
         chosen = points[int(session.rows_of([row["id"]])[0])]
         distance = {id: float((points[int(session.rows_of([id])[0])] - chosen).norm()) for id in answered}
     assert [id for id, _ in row["near"]] == sorted(answered, key=distance.__getitem__)[:3]
+
+
+def test_recall_of_the_candidates_is_said_when_it_was_measured(project: Projects) -> None:
+    mine = project("TfidfLearner", "Margin")
+    mine.configure("candidates: 12\nrecall_every: 2")
+    ranker, said = mine.ranker(), []
+    for start in range(0, 12, 4):
+        mine.store.ask([f"t{i}" for i in range(start, start + 4)])
+        mine.answer([f"t{i}" for i in range(start, start + 4)])
+        said.append(ranker.rank(mine.job(6))["figures"]["recall"])
+    assert [bool(words) for words in said] == [True, False, True]
+    assert re.match(r"candidates: 12 of \d+ rows contain \d of the 6 that the whole pool would have given \(", said[0])
+
+
+def test_ranking_without_candidates_says_no_recall(project: Projects) -> None:
+    mine = project("TfidfLearner", "Margin")
+    mine.configure("recall_every: 1")
+    assert mine.ranker().rank(mine.job(6))["figures"]["recall"] is None
 
 
 def test_stopping_rule_sees_the_rounds_although_rows_are_pending(project: Projects) -> None:

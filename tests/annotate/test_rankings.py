@@ -11,9 +11,12 @@ from annotation_project import answer_all, make_project, open_trained, true_clas
 
 from dal.annotate.rankings import Rankings
 from dal.annotate.service import open_service
+from dal.annotate.status_words import status_words
 from dal.errors import SessionError
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import rows_that_stay
+
+RECALL = "candidates: 300 of 960 rows contain {} of the 40 that the whole pool would have given"
 
 
 @pytest.fixture
@@ -284,6 +287,24 @@ def test_stopping_rule_is_shown_and_survives_a_restart(folder: Path) -> None:
     service.close()
     service = open_service(folder, trainer=False)
     assert header(service)["stop"] == trainer.stop
+    service.close()
+
+
+def test_recall_that_was_measured_last_is_shown_and_survives_a_restart(folder: Path) -> None:
+    service, trainer = open_trained(folder)
+    assert header(service)["ranking"] is None
+    shown = []
+    for measured in (RECALL.format(24), "", None, "", RECALL.format(31), ""):
+        trainer.recall = measured
+        trainer.work()
+        shown.append(header(service)["ranking"]["recall"])
+        answer_all(service, "ana", 10)
+    first, last = RECALL.format(24), RECALL.format(31)
+    assert shown == [first, first, "", "", last, last]
+    assert last in status_words(header(service))
+    service.close()
+    service = open_service(folder, trainer=False)
+    assert header(service)["ranking"]["recall"] == last
     service.close()
 
 

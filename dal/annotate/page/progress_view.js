@@ -99,6 +99,7 @@ export class ProgressView {
       this.root,
       make("h2", {}, "Progress"),
       header.stop && make("p", { class: header.stop.stop ? "verdict" : "quiet" }, `${header.stop.stop ? "Enough labels? " : ""}${header.stop.text}`),
+      header.ranking?.recall && make("p", { class: "quiet" }, header.ranking.recall),
       header.trainer?.state === "failed" && make("p", { class: "verdict", role: "alert" }, `Training failed: ${header.trainer.error}`),
       make("div", { class: "cards" },
         card("answered", number(header.answered), `of ${count(header.rows, "text")}`),

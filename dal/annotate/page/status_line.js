@@ -49,6 +49,7 @@ export function showStatus(header, openProgress) {
       part(short, "narrow", header.ranking?.reason || long)),
     make("div", { class: "work" },
       part(training, failed ? "failed" : "grow", header.trainer?.stage || training),
+      part(check ? "" : header.ranking?.recall, "recall"),
       header.stop?.stop &&
         make("button", { type: "button", class: "part stop", title: header.stop.text, onclick: openProgress }, check ? header.stop.text : `Enough labels? ${header.stop.text}`)),
   );
