@@ -1,12 +1,13 @@
 """Help and options of `dal add`; `added_rows` does the work and has the heavy imports."""
 
 from dal.commands.error_lines import naming_options
-from dal.commands.paths import check_input, path_of, person_of, require_project
+from dal.commands.paths import check_input, path_of, require_project
+from dal.commands.shared_options import add_dry_run, add_person, with_shared_options
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal add FOLDER FILE [--label COLUMN]
        dal add FOLDER --retire IDS.csv
 
@@ -32,11 +33,11 @@ options:
   --restore FILE    bring retired rows back
   --text COLUMN     column of the text, if it is not called as in the first file
   --id COLUMN       column of the ids, if it is not called as in the first file
-  --delimiter MARK  cell separator of a .csv or .tsv file, one character or "tab" (detected)
+  @delimiter
   --who NAME        who gave the known labels, or retired the rows
   --dry-run         show what would be done, and write nothing
-  --debug           show the traceback of an error
-"""
+  @debug
+""")
 
 
 def add(arguments: list[str]) -> int:
@@ -52,8 +53,8 @@ def add(arguments: list[str]) -> int:
     parser.add_argument("--changed", choices=("keep", "new"))
     parser.add_argument("--retire", type=path_of)
     parser.add_argument("--restore", type=path_of)
-    parser.add_argument("--who", type=person_of, default="")
-    parser.add_argument("--dry-run", action="store_true")
+    add_person(parser)
+    add_dry_run(parser)
     options = parser.parse_args(arguments)
     require_project(options.folder)
     if options.file is None and options.retire is None and options.restore is None:

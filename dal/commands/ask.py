@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import asked_experiment, config_to_store, open_session
 from dal.commands.paths import check_sheet, check_sources, path_of, require_stored, sources_of
+from dal.commands.shared_options import add_cell, with_shared_options
 from dal.commands.terminal import Parser, config_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, counted, shortened
 from dal.experiments.spinner import loading_packages
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dal.experiments.experiment import Experiment
     from dal.session import Session
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal ask FOLDER --config CONFIG -n 50 -o todo.csv [--key value ...]
        dal ask FOLDER -n 50 -o todo.csv
        dal ask FOLDER --check 100 [--random] -o check.csv
@@ -55,8 +56,8 @@ options:
   --cell NAME       with --check: cell of a run or comparison, such as Margin-seed0
   --force           overwrite FILE
   --anyway          ask even if the stopping rule says stop
-  --debug           show the traceback of an error
-"""
+  @debug
+""")
 
 
 def ask(arguments: list[str]) -> int:
@@ -73,7 +74,7 @@ def ask(arguments: list[str]) -> int:
     parser.add_argument("--anyway", action="store_true")
     parser.add_argument("--check", type=int)
     parser.add_argument("--random", action="store_true")
-    parser.add_argument("--cell")
+    add_cell(parser)
     options, overrides = split(parser, arguments, keys=config_keys())
     if options.check is not None:
         return _check(options, overrides)

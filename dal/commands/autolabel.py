@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from dal.commands.paths import check_sheet, path_of, require_stored
-from dal.commands.predict import check_shares, share_of
+from dal.commands.shared_options import add_cell, add_dry_run, add_error_limit, check_shares, with_shared_options
 from dal.commands.terminal import Parser, say, wants_help
 from dal.experiments.spinner import loading_packages
 from dal.store.atomic_files import typed
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal autolabel FOLDER --max-error 0.05 [-o labels.csv] [--delta 0.05] [--cell NAME] [--dry-run]
 
 The old name of `dal predict FOLDER --max-error 0.05 -o labels.csv`, which the next version drops. Decides for every
@@ -17,14 +17,14 @@ text without a label whether the latest model of FOLDER may label it automatical
 labels are wrong, or a person should. See `dal predict --help`.
 
 options:
-  --max-error SHARE highest error rate of the automatic labels, 0 to 1
+  @max-error
   --delta SHARE     probability that this rate is exceeded nevertheless (0.05)
   -o FILE           the CSV file to write (labels.csv)
-  --cell NAME       cell of a run or comparison, such as Margin-seed0
+  @cell
   --dry-run         print how many texts could be labeled automatically, and write nothing
   --force           overwrite FILE
-  --debug           show the traceback of an error
-"""
+  @debug
+""")
 
 
 def autolabel(arguments: list[str]) -> int:
@@ -47,11 +47,10 @@ def autolabel(arguments: list[str]) -> int:
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("dal autolabel", add_help=False, allow_abbrev=False)
     parser.add_argument("folder", type=path_of)
-    parser.add_argument("--max-error", "--max_error", type=share_of, required=True)
-    parser.add_argument("--delta", type=share_of, default=0.05)
+    add_error_limit(parser, required=True)
     parser.add_argument("-o", dest="output", type=path_of, default=Path("labels.csv"))
-    parser.add_argument("--cell")
-    parser.add_argument("--dry-run", "--dry_run", action="store_true")
+    add_cell(parser)
+    add_dry_run(parser)
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
     check_shares({"--max-error": options.max_error, "--delta": options.delta})

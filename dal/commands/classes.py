@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from dal.commands.paths import path_of, person_of, require_project
+from dal.commands.paths import path_of, require_project
+from dal.commands.shared_options import add_person, with_shared_options
 from dal.commands.terminal import Parser, escape_controls, wants_help
 from dal.errors import ConfigError, counted, did_you_mean, printable, shortened
 from dal.store.class_table import ClassEntry, ClassTable
@@ -10,7 +11,7 @@ from dal.store.folder_lock import held
 from dal.store.label_log import LabelLog
 from dal.store.run_folder import LABELS
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal classes FOLDER                       list the classes of a project
        dal classes FOLDER add NAME [NAME ...]
        dal classes FOLDER rename OLD NEW
@@ -27,8 +28,8 @@ answer. While `dal annotate` runs, classes are changed there.
 
 options:
   --who NAME        who changes them
-  --debug           show the traceback of an error
-"""
+  @debug
+""")
 
 #: Words after the change -> smallest and largest number; None for any.
 _WORDS: dict[str, tuple[int, int | None]] = {
@@ -52,7 +53,7 @@ def classes(arguments: list[str]) -> int:
     parser.add_argument("folder", type=path_of)
     parser.add_argument("change", nargs="?", choices=list(_WORDS))
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--who", type=person_of, default="")
+    add_person(parser)
     options = parser.parse_intermixed_args(arguments)
     require_project(options.folder)
     if options.change is None:

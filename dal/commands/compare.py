@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import is_stored
 from dal.commands.paths import check_folder, check_new_file, path_of
+from dal.commands.shared_options import add_dry_run, add_resume, with_shared_options
 from dal.commands.terminal import Parser, about_keys, config_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override
     from dal.experiments.comparison import Comparison
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
        dal compare --resume FOLDER [--jobs 2] [--cluster slurm.yaml]
        dal compare FOLDER --table latex [--metric macro_f1] [-o table.tex]
@@ -45,16 +46,16 @@ options:
   --successor tfidf another learner, trained on the same labels after each round and scored on the test set, to see
                     whether they are useful for it too. tfidf is TfidfLearner; any learner of `dal list`, with options,
                     or an import path
-  --dry-run         estimate the cost of the config's language models, and ask nothing
+  @costs
   --table FORMAT    print a table for a paper: latex, csv or markdown, after the run, or of a FOLDER, which is only read
   --metric NAME     metric of the verdict, the summary and the table, such as macro_f1 (accuracy)
   -o FILE           write the table to FILE; --force replaces an existing one
   --resume FOLDER   resume the comparison in FOLDER
-  --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
-  --debug           show the traceback of an error
+  @allow-code with --resume
+  @debug
 
 SIGTERM and SIGUSR1 end it after the current step, with exit code 75; --resume goes on.
-"""
+""")
 
 
 def compare(arguments: list[str]) -> int:
@@ -69,8 +70,8 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cluster")
     parser.add_argument("--cells-per-gpu", "--cells_per_gpu", type=int, default=1)
-    parser.add_argument("--resume", type=Path)
-    parser.add_argument("--dry-run", "--dry_run", action="store_true")
+    add_resume(parser)
+    add_dry_run(parser)
     parser.add_argument("--table", choices=("latex", "csv", "markdown"))
     parser.add_argument("-o", "--output", type=path_of)
     parser.add_argument("--force", action="store_true")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import read_experiment
 from dal.commands.several_devices import check_options, launched_ranks, on_devices, on_one_device
+from dal.commands.shared_options import add_device_options, with_shared_options
 from dal.commands.terminal import Parser, about_keys, config_keys, split, wants_help
 from dal.config.allowed_code import allow_option
 from dal.errors import ConfigError
@@ -15,7 +16,7 @@ from dal.experiments.spinner import loading_packages
 if TYPE_CHECKING:
     from dal.config.settings_tree import Override
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal embed CONFIG [--key value ...]
 
 Computes what a run of CONFIG reads from the cache, and stores it there: tokens, embeddings, and the token states of a
@@ -23,12 +24,11 @@ cached trunk, of the pool, the test and the validation rows. `dal run CONFIG` th
 in the cache already is not computed again: after an interruption the same command goes on where it stopped.
 
 options:
-  --devices N       use N GPUs, or N processes on a computer without (docs/several_gpus.md)
-  --rank-timeout S  seconds without progress after which a process on a device counts as lost (default: 600)
-  --debug           show the traceback of an error
+  @devices
+  @debug
 
 Ctrl-C, SIGTERM and SIGUSR1 end it after the current batch. The cache is shown by `dal cache`.
-"""
+""")
 
 
 def embed(arguments: list[str]) -> int:
@@ -38,8 +38,7 @@ def embed(arguments: list[str]) -> int:
         return 0
     parser = Parser("dal embed", add_help=False, allow_abbrev=False)
     parser.add_argument("config", nargs="?", type=Path)
-    parser.add_argument("--devices", type=int)
-    parser.add_argument("--rank-timeout", "--rank_timeout", type=float)
+    add_device_options(parser)
     options, overrides = split(parser, arguments, keys=config_keys())
     if options.config is None:
         raise ConfigError("dal embed needs a config file, such as configs/quickstart.yaml")

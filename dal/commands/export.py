@@ -5,13 +5,14 @@ import os
 from pathlib import Path
 
 from dal.commands.paths import check_model_folder, check_new_file, path_of, require_stored
+from dal.commands.shared_options import add_cell, with_shared_options
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
 from dal.store.atomic_files import named, typed
 from dal.store.run_folder import SAVED_MODEL
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal export FOLDER -o labels.csv [--all] [--force]
        dal export FOLDER --to label-studio -o tasks.json
        dal export FOLDER --to prodigy -o tasks.jsonl
@@ -35,14 +36,14 @@ people answer. `dal predict DIR FILE` and, in Python, `dal.load` read it, also o
 then written only if -o or --to is given.
 
 options:
-  -o FILE      the file or, for huggingface, the folder to write (labels.csv); - writes CSV to the terminal
-  --to FORM    label-studio, prodigy or huggingface
-  --model DIR  the folder to write the model to
-  --all        also the texts without a label: declined, in dispute, waiting for an answer, and never asked
-  --cell NAME  cell of a run or comparison, such as Margin-seed0
-  --force      overwrite FILE and a model in DIR
-  --debug      show the traceback of an error
-"""
+  -o FILE           the file or, for huggingface, the folder to write (labels.csv); - writes CSV to the terminal
+  --to FORM         label-studio, prodigy or huggingface
+  --model DIR       the folder to write the model to
+  --all             also the texts without a label: declined, in dispute, waiting for an answer, and never asked
+  @cell
+  --force           overwrite FILE and a model in DIR
+  @debug
+""")
 
 FORMS = ("label-studio", "prodigy", "huggingface")
 _SUFFIX = {"label-studio": ".json", "prodigy": ".jsonl"}
@@ -73,7 +74,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--to", choices=FORMS)
     parser.add_argument("--model", type=path_of)
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--cell")
+    add_cell(parser)
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
     if (options.folder / SAVED_MODEL).is_file():

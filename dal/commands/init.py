@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.error_lines import naming_options
-from dal.commands.paths import check_new_folder, path_of, person_of
+from dal.commands.paths import check_new_folder, path_of
+from dal.commands.shared_options import add_dry_run, add_person, with_shared_options
 from dal.commands.terminal import Parser, about_keys, config_keys, split, wants_help
 from dal.errors import ConfigError, DataError
 from dal.experiments.spinner import loading_packages
@@ -16,7 +17,7 @@ from dal.store.atomic_files import named
 if TYPE_CHECKING:
     from dal.config.settings_tree import Override
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal init FOLDER --data FILE [--text COLUMN] [--classes A,B,C] [--key value ...]
 
 Makes a project: a folder with a copy of the texts in FILE, in which people label them. FILE may then be edited, moved
@@ -38,11 +39,11 @@ options:
   --dry-run         show what would be made, and write nothing
   --config CONFIG   begin with the settings of this file
   --key value       every key of a config, dotted for nested keys, as for `dal run`: --learner.max_length 256
-  --debug           show the traceback of an error
+  @debug
 
 Without --learner, a linear model on MiniLM is used where that is installed (the extra `demo` brings it), else
 TF-IDF, which needs no model; without --strategy, Auto, or Margin where the learner has no embeddings.
-"""
+""")
 
 
 #: Options -> keys of the data that are the same.
@@ -60,9 +61,9 @@ def init(arguments: list[str]) -> int:
     parser.add_argument("--config", type=path_of)
     for name in ("text", "id", "label", "classes"):
         parser.add_argument(f"--{name}")
-    parser.add_argument("--who", type=person_of, default="")
+    add_person(parser)
     parser.add_argument("--multilabel", action="store_true")
-    parser.add_argument("--dry-run", action="store_true")
+    add_dry_run(parser)
     options, overrides = split(parser, arguments, keys=config_keys())
     for name in ("data", "text", "id", "label", "classes"):
         if getattr(options, name) is not None and not getattr(options, name).strip():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dal.commands.experiment_settings import read_experiment
+from dal.commands.shared_options import with_shared_options
 from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from dal.experiments.experiment import Experiment
     from dal.llm.llm_learner import LLMLearner
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal llm preview CONFIG [--row ID] [--place KEY] [--key value ...]
 
 Prints the exact prompt of the LLMLearner of CONFIG for one text, and the JSON schema of its answer, without sending it.
@@ -22,10 +23,10 @@ Few-shot examples are taken from the labels in the data, except the text's own l
 given as options.
 
 options:
-  --row ID      id of the text; the first of the pool by default
-  --place KEY   one of several LLMLearners, such as learner, weak_labels.labeler or oracle.models.0.labeler
-  --debug       show the traceback of an error
-"""
+  --row ID          id of the text; the first of the pool by default
+  --place KEY       one of several LLMLearners, such as learner, weak_labels.labeler or oracle.models.0.labeler
+  @debug
+""")
 
 
 def llm(arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from dal.annotate.logins import DAYS, new_login
 from dal.annotate.person_names import check_names, checked_name
 from dal.commands.paths import path_of, require_project
+from dal.commands.shared_options import with_shared_options
 from dal.commands.terminal import Parser, escape_controls, wants_help
 from dal.errors import ConfigError, did_you_mean, printable
 from dal.store.atomic_files import typed
@@ -15,7 +16,7 @@ from dal.store.label_reader import Person
 from dal.store.log_figures import work_of
 from dal.store.run_folder import LABELS
 
-HELP = f"""\
+HELP = with_shared_options(f"""\
 usage: dal people FOLDER                    list the people of a project: their logins, rights and numbers of answers
        dal people FOLDER login NAME         make a login, which replaces an earlier one and is shown once
        dal people FOLDER remove NAME [NAME ...]
@@ -26,8 +27,8 @@ This command works while people answer: a person who was removed is refused at t
 
 options:
   --days N          days for which a new login is valid [{DAYS}]
-  --debug           show the traceback of an error
-"""
+  @debug
+""")
 
 _MOST_DAYS = 3650
 

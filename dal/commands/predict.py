@@ -1,15 +1,23 @@
 """Help and options of `dal predict`; `predicted_rows` and `automatic_labeling` do the work and load heavy packages."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dal.commands.paths import check_folder, check_input, check_new_file, path_of, require_stored
+from dal.commands.shared_options import (
+    add_cell,
+    add_dry_run,
+    add_error_limit,
+    check_shares,
+    share_of,
+    with_shared_options,
+)
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
 from dal.store.run_folder import SAVED_MODEL
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal predict FOLDER [FILE] [-o predictions.csv] [--max-error 0.05] [--min-recall severe=0.95]
        dal predict MODEL FILE [-o predictions.csv]
 
@@ -39,7 +47,7 @@ serve as a test set. Where they are too few, the command fails and says how many
 
 options:
   -o FILE           the CSV file to write, instead of stdout (-)
-  --max-error SHARE highest error rate of the automatic labels, 0 to 1, such as .1 or 10%
+  @max-error
   --min-recall CLASS=SHARE
                     smallest share of a class to find, such as severe=.95 or severe=95%; may be repeated
   --delta SHARE     probability that a guarantee does not hold (0.05)
@@ -47,12 +55,12 @@ options:
   --text COLUMN     column of the text (as in the config of FOLDER, otherwise text)
   --id COLUMN       column of unique row ids (as in the config of FOLDER, otherwise id; without such a column ids are
                     hashes of the texts, as everywhere)
-  --delimiter MARK  cell separator of a .csv or .tsv file, one character or "tab" (detected)
-  --cell NAME       cell of a run or comparison, such as Margin-seed0
+  @delimiter
+  @cell
   --force           overwrite the file of -o
-  --allow-code DIR  the config in FOLDER may name classes in DIR, whose code is then run
-  --debug           show the traceback of an error
-"""
+  @allow-code
+  @debug
+""")
 
 
 def predict(arguments: list[str]) -> int:
@@ -77,14 +85,13 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("folder", type=path_of)
     parser.add_argument("file", type=path_of, nargs="?")
     parser.add_argument("-o", dest="output", type=path_of)
-    parser.add_argument("--max-error", "--max_error", type=share_of)
+    add_error_limit(parser, required=False)
     parser.add_argument("--min-recall", "--min_recall", action="append", default=[])
-    parser.add_argument("--delta", type=share_of, default=0.05)
-    parser.add_argument("--dry-run", "--dry_run", action="store_true")
+    add_dry_run(parser)
     parser.add_argument("--text")
     parser.add_argument("--id")
     parser.add_argument("--delimiter")
-    parser.add_argument("--cell")
+    add_cell(parser)
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
     for name in ("text", "id", "delimiter"):
@@ -122,28 +129,6 @@ def _check_saved(options: argparse.Namespace) -> None:
             )
     if options.cell is not None:
         raise ConfigError(f"--cell {shortened(options.cell)}: {options.folder} is a saved model, which has no cells")
-
-
-def share_of(text: str) -> float:
-    """The number of a share, such as .1 or 10%; whether it is between 0 and 1 is checked by `check_shares`.
-
-    Raises:
-        ArgumentTypeError: it is no number.
-    """
-    number = text.strip()
-    percent = number.endswith("%")
-    try:
-        return float(number.removesuffix("%")) / (100 if percent else 1)
-    except ValueError:
-        wanted = f"a share is a number between 0 and 1, such as .1 or 10%, not {shortened(text)!r}"
-        raise argparse.ArgumentTypeError(wanted) from None
-
-
-def check_shares(given: Mapping[str, float | None]) -> None:
-    """Raise ConfigError unless each option is None or between 0 and 1, both excluded."""
-    for name, value in given.items():
-        if value is not None and not 0 < value < 1:
-            raise ConfigError(f"{name} is a share between 0 and 1, such as .1 or 10%, not {value:g}")
 
 
 def _recalls(given: Sequence[str]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dal.commands.experiment_settings import read_experiment
 from dal.commands.paths import check_folder, require_run
 from dal.commands.several_devices import check_options, launched_ranks, on_one_device, run_on_devices
+from dal.commands.shared_options import add_device_options, add_dry_run, add_resume, with_shared_options
 from dal.commands.terminal import Parser, about_keys, config_keys, split, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
@@ -15,7 +16,7 @@ from dal.experiments.stored_experiments import stored_experiment
 if TYPE_CHECKING:
     from dal.config.settings_tree import Override
 
-HELP = """\
+HELP = with_shared_options("""\
 usage: dal run CONFIG [--key value ...]
        dal run --resume FOLDER
 
@@ -32,15 +33,14 @@ A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an 
 
 options:
   --resume FOLDER   resume the run in FOLDER
-  --devices N       use N GPUs, or N processes on a computer without (docs/several_gpus.md)
-  --rank-timeout S  seconds without progress after which a process on a device counts as lost (default: 600)
-  --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
+  @devices
+  @allow-code with --resume
   --print-config    print the config with all defaults, and exit
-  --dry-run         estimate the cost of the config's language models, and ask nothing
-  --debug           show the traceback of an error
+  @costs
+  @debug
 
 SIGTERM and SIGUSR1 end it after the current step, with exit code 75; --resume goes on.
-"""
+""")
 
 
 def run(arguments: list[str]) -> int:
@@ -50,11 +50,10 @@ def run(arguments: list[str]) -> int:
         return 0
     parser = Parser("dal run", add_help=False, allow_abbrev=False)
     parser.add_argument("config", nargs="?", type=Path)
-    parser.add_argument("--resume", type=Path)
+    add_resume(parser)
     parser.add_argument("--print-config", "--print_config", action="store_true")
-    parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--devices", type=int)
-    parser.add_argument("--rank-timeout", "--rank_timeout", type=float)
+    add_dry_run(parser)
+    add_device_options(parser)
     options, overrides = split(parser, arguments, keys=config_keys())
     check_options(options.devices, options.rank_timeout)
     with launched_ranks(options.rank_timeout):

@@ -20,7 +20,7 @@ _TIMEOUT = 600.0  # seconds, as in dal.distributed
 
 
 def check_options(devices: int | None, timeout: float | None) -> None:
-    """Validate the options of `dal run`.
+    """Validate `--devices` and `--rank-timeout`.
 
     Raises:
         ConfigError: one has an invalid value.

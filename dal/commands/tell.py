@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import asked_experiment, open_session
-from dal.commands.paths import check_input, path_of, person_of, require_stored
+from dal.commands.paths import check_input, path_of, require_stored
+from dal.commands.shared_options import add_cell, add_person
 from dal.commands.terminal import Parser, say
 from dal.config.kinds import PROJECT, kind_of
 from dal.errors import AnswerError, ConfigError, DalError, DataError, counted, shortened
@@ -240,10 +241,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     about = "store the right lines, and write the wrong ones to FILE.rest.csv (todo.rest.csv for todo.csv)"
     parser.add_argument("--partial", action="store_true", help=about)
     about = "name of the annotator, stored with each answer; for files of other programs that of the only annotator"
-    parser.add_argument("--who", type=person_of, default="", help=about)
+    add_person(parser, about)
     about = "also store the answers of a check as labels: the next model is trained on them, so they cannot evaluate it"
     parser.add_argument("--keep", action="store_true", help=about)
-    parser.add_argument("--cell", help="cell of a run or comparison that a check was drawn for, such as Margin-seed0")
+    add_cell(parser, "cell of a run or comparison that a check was drawn for, such as Margin-seed0")
     options = parser.parse_args(arguments)
     check_input(options.file)
     require_stored(options.folder, None)
