@@ -7,20 +7,20 @@ import selectors
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dal.config.allowed_code import admitted
 from dal.distributed.connection import ClosedError, Connection, Kind, Message
-from dal.distributed.wire import Packet, Unreadable, packed, stamp_of, unpacked
+from dal.distributed.sent_objects import SentObjects
+from dal.distributed.wire import Packet, Unreadable, packed, unpacked
 from dal.distributed.worker import versions
-from dal.errors import DalError, RankError, one_line
-from dal.learner import SILENT, Monitor, Prepared
+from dal.errors import DalError, RankError
+from dal.learner import SILENT, Monitor
 from dal.learners.ranks import Job, NotShareableError, Ranks, communicating_by, sharing_with
 
 _log = logging.getLogger("dal")
@@ -63,16 +63,6 @@ class Worker:
         return RankError(f"{self.name} {how}; {self.output}")
 
 
-@dataclass
-class _Sent:
-    """An object that jobs refer to by number."""
-
-    number: int
-    stamp: str
-    alive: "weakref.ref[Any]"
-    packets: dict[bool, Packet]  # by whether the receiver runs on this computer; empty once all have it
-
-
 class Leader(Ranks):
     """Rank 0 of a run.
 
@@ -85,13 +75,11 @@ class Leader(Ranks):
 
     def __init__(self, workers: Sequence[Worker], timeout: float, *, own_main: bool, host: str = "127.0.0.1") -> None:
         self.size, self.host = 1 + len(workers), host
-        self.workers, self.timeout, self._own_main = list(workers), timeout, own_main
+        self.workers, self.timeout = list(workers), timeout
         self._numbers = itertools.count(1)
-        self._sent: dict[int, _Sent] = {}
-        self._unused: list[int] = []
+        self._objects = SentObjects(own_main=own_main)
         self._ended = threading.Event()
         self._settings: dict[str, Any] = {}
-        self._unreadable = set[type]()  # of networks that another rank cannot read
         self._beats = threading.Thread(target=self._give_signs_of_life, name="dal-ranks", daemon=True)
         self._beats.start()
 
@@ -100,14 +88,13 @@ class Leader(Ranks):
         workers = self.workers[: len(jobs) - 1]
         self._settle()
         messages = [
-            self._message(worker, job, len(jobs), monitor) for worker, job in zip(workers, jobs[1:], strict=True)
+            self._objects.message(job, (monitor.token_budget, len(jobs)), held=worker.held, same_host=worker.same_host)
+            for worker, job in zip(workers, jobs[1:], strict=True)
         ]
         number = next(self._numbers)
         for worker, (needed, packet) in zip(workers, messages, strict=True):
             self._send_job(worker, number, needed, packet)
-        self._sent = {key: sent for key, sent in self._sent.items() if sent.alive() is not None}
-        for sent in self._sent.values():
-            sent.packets.clear()
+        self._objects.forget_packets()
         comm = _LeaderComm(self, command, number, workers, monitor)
         try:
             with sharing_with(None), communicating_by(comm):
@@ -122,8 +109,7 @@ class Leader(Ranks):
         try:
             results = self._collected(command, number, workers, Kind.RESULT, monitor)
         except NotShareableError:
-            networks = [[each for each in _objects_of(job) if isinstance(each, nn.Module)] for job in jobs]
-            self._unreadable |= {type(each[0]) for each in networks if each}
+            self._objects.refuse_networks_of(jobs)
             raise
         return [own, *results]
 
@@ -165,49 +151,10 @@ class Leader(Ranks):
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    def _message(
-        self, worker: Worker, job: Job, size: int, monitor: Monitor
-    ) -> tuple[list[tuple[int, Packet]], Packet]:
-        """The packets of objects that a worker lacks, and that of its job.
-
-        Raises:
-            NotShareableError: an object cannot be pickled, or read by another rank.
-        """
-        references: dict[int, int] = {}
-        needed: list[tuple[int, Packet]] = []
-        try:
-            for value in _objects_of(job):
-                if type(value) in self._unreadable:
-                    raise TypeError(f"another rank cannot read a {type(value).__name__}")
-                sent = self._object(value)
-                if sent.number not in worker.held:
-                    if worker.same_host not in sent.packets:
-                        sent.packets[worker.same_host] = self._packed(value, references, worker)
-                    needed.append((sent.number, sent.packets[worker.same_host]))
-                references[id(value)] = sent.number
-            return needed, self._packed((job, monitor.token_budget, size), references, worker)
-        except Exception as error:
-            raise NotShareableError(one_line(error)) from error
-
-    def _packed(self, value: Any, references: dict[int, int], worker: Worker) -> Packet:
-        return packed(value, references, same_host=worker.same_host, own_main=self._own_main)
-
-    def _object(self, value: Any) -> _Sent:
-        """The number of an object, a new one after it has changed."""
-        stamp = stamp_of(value) if isinstance(value, nn.Module) else ""
-        known = self._sent.get(id(value))
-        if known is None or known.alive() is not value or known.stamp != stamp:
-            if known is not None:
-                self._unused.append(known.number)
-            number = next(self._numbers)
-            weakref.finalize(value, self._unused.append, number).atexit = False
-            known = self._sent[id(value)] = _Sent(number, stamp, weakref.ref(value), {})
-        return known
-
     def _send_job(self, worker: Worker, number: int, needed: Sequence[tuple[int, Packet]], packet: Packet) -> None:
         while worker.owes:  # the answer to a job that was given up: it cannot read before that is sent
             self._receive(worker)
-        unused = worker.held & set(self._unused)
+        unused = worker.held & self._objects.unused
         if unused:
             self._send(worker, Kind.DROP, packed(unused, {}, same_host=False, own_main=False))
             worker.held -= unused
@@ -353,17 +300,6 @@ def _of_connections(error: BaseException) -> bool:
     """Whether an error was raised by the connections of a process group."""
     words = ("gloo", "nccl", "connection", "timeout", "timed out", "peer")
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
-
-
-def _objects_of(job: Job) -> list[Any]:
-    """The networks and prepared rows of a job; a network within another one, whose samples it draws, comes first."""
-    found: list[Any] = []
-    for each in job.arguments:
-        if isinstance(each, nn.Module):
-            found += [inner for inner in each.children() if hasattr(inner, "compute")]
-        if isinstance(each, nn.Module | Prepared):
-            found.append(each)
-    return found
 
 
 def welcomed(connection: Connection) -> dict[str, Any]:

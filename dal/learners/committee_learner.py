@@ -15,8 +15,9 @@ from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options, shown
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learners.collector import Collector
 from dal.learners.heads.head_posteriors import resamples, spawn_seeds
-from dal.learners.inference import Collector, on_one_device
+from dal.learners.inference import on_one_device
 from dal.learners.pass_store import joined_passes, rows_from
 from dal.learners.ranks import Job, NotShareableError, current_ranks
 from dal.learners.training.saved_files import read_facts

@@ -16,10 +16,10 @@ from dal.errors import LearnerError, NeedError
 from dal.functional import row_source
 from dal.functional.row_source import RowSource
 from dal.learner import SILENT, Monitor, Predictor, Prepared
+from dal.learners.collector import Collector
 from dal.learners.heads.described_head import ZERO_SHOT, ZeroShotHead
 from dal.learners.heads.head_posteriors import Draws
 from dal.learners.heads.linear_head import LinearHead, shifted
-from dal.learners.inference import Collector
 from dal.learners.text.embeddings import EMBEDDINGS, Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.learners.text.tokens import TextPrepared

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dal.learner import Monitor, Prepared
 from dal.learners import rank_outputs
-from dal.learners.inference import BatchComputation, Collector, halved_budget
+from dal.learners.collector import Collector
+from dal.learners.inference import BatchComputation, halved_budget
 from dal.learners.rank_outputs import RankOutputs, RankRows, drop, keep, unused_numbers
 from dal.learners.ranks import Job, NotShareableError, Ranks
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from dal.errors import ConfigError, LearnerError, NeedError, shortened
 from dal.functional.checking import Options, shown
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learners.collector import Collector
 from dal.learners.committee_learner import COMPUTED, consensus
 from dal.learners.heads.head_posteriors import FLOOR, resamples, spawn_seeds
-from dal.learners.inference import Collector
 from dal.learners.probe_learner import check_encoder, prepare_vectors
 from dal.learners.probe_predictor import embedded, fill_embeddings
 from dal.learners.text.embeddings import EMBEDDINGS, Embedder

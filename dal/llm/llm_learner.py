@@ -13,7 +13,7 @@ from torch import Tensor
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.inference import Collector
+from dal.learners.collector import Collector
 from dal.learners.training.saved_files import check_classes, read_facts, refusing_damage
 from dal.learners.training.training_labels import checked_weights
 from dal.llm.clients.client import Client, Request

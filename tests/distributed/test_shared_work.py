@@ -180,7 +180,7 @@ def test_network_whose_class_another_rank_lacks_is_used_here(
     (tmp_path / "known_here.py").write_text("from rank_jobs import Embeddings\nclass Own(Embeddings): pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     network, data = importlib.import_module("known_here").Own(), learner.prepare(ticket_rows(80))
-    monkeypatch.setattr(leader, "_unreadable", set())
+    monkeypatch.setattr(leader._objects, "_unreadable", set())
     options: dict[str, Any] = {"samples": 2, "token_budget": 100, "precision": "float32"}
     expected = run_pass(network, data, None, {"features"}, **options)
     for _ in range(2):
@@ -188,7 +188,7 @@ def test_network_whose_class_another_rank_lacks_is_used_here(
         with sharing_with(leader):
             assert torch.equal(run_pass(network, data, None, {"features"}, **options).features, expected.features)
         assert len(computed_here) - batches >= len(set(computed_here))
-    assert leader._unreadable == {type(network)}
+    assert leader._objects._unreadable == {type(network)}
 
 
 def test_code_that_the_user_has_allowed_is_imported_by_the_ranks(
@@ -202,7 +202,7 @@ def test_code_that_the_user_has_allowed_is_imported_by_the_ranks(
         with sharing_with(leader):
             run_pass(network, data, None, {"features"}, samples=2, token_budget=100)
     assert len(computed_here) < max(computed_here)
-    assert network in [sent.alive() for sent in leader._sent.values()]
+    assert network in [sent.alive() for sent in leader._objects._sent.values()]
 
 
 def test_samples_of_the_last_layer_send_the_network_once(leader: Leader, learner: TransformerLearner):
@@ -213,7 +213,7 @@ def test_samples_of_the_last_layer_send_the_network_once(leader: Leader, learner
     with sharing_with(leader):
         for seed in (1, 2):
             assert torch.equal(predictor.outputs(data, None, {"mc_logits"}, seed=seed).mc_logits, expected[seed - 1])
-    assert len([sent for sent in leader._sent.values() if sent.alive() is predictor.module]) == 1
+    assert len([sent for sent in leader._objects._sent.values() if sent.alive() is predictor.module]) == 1
 
 
 def test_error_in_a_job_is_raised_here_and_the_ranks_go_on(leader: Leader):

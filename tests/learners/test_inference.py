@@ -9,7 +9,8 @@ from torch import nn
 from dal.errors import LearnerError, NeedError
 from dal.learner import Monitor, Prepared
 from dal.learners import inference
-from dal.learners.inference import COMPUTED, Collector, run_pass
+from dal.learners.collector import Collector
+from dal.learners.inference import COMPUTED, run_pass
 from dal.learners.training.tensor_rows import TensorPrepared
 from dal.modules.active_module import ActiveModule
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from dal.errors import LearnerError, one_line, shortened
 from dal.learner import SILENT, Monitor
-from dal.learners.inference import Collector, Precision, reduces, run_pass
+from dal.learners.collector import Collector
+from dal.learners.inference import Precision, reduces, run_pass
 from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key
 from dal.learners.text.tokenizers import locate, source_of
 from dal.learners.text.tokens import TextPrepared

@@ -15,7 +15,8 @@ from torch import Tensor
 from dal.data.class_descriptions import DESCRIPTIONS
 from dal.errors import LearnerError
 from dal.learner import SILENT, Monitor, Prepared
-from dal.learners.inference import Collector, run_pass
+from dal.learners.collector import Collector
+from dal.learners.inference import run_pass
 from dal.learners.text.adapted_encoders import shown_model
 from dal.learners.text.embeddings import chunks_of, fingerprint, refusing_encoder
 from dal.learners.text.row_store import Chunk, Rows, RowStore, StoredRows, digest_key, items_of
