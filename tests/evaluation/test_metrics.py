@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import (
     binary_calibration_error,
@@ -14,6 +15,7 @@ from torchmetrics.functional.classification import (
 
 from dal.errors import DataError
 from dal.evaluation import auroc, brier_score, calibration_error, evaluate
+from dal.evaluation.metrics import _mean_ranks
 from dal.outputs import Outputs
 
 NAMES = {"accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "log_loss", "ece", "brier"}
@@ -159,6 +161,16 @@ def test_ties_count_half_in_the_area_and_blocks_of_classes_do_not_matter(monkeyp
     assert auroc(probs, labels) == pytest.approx(expected)
     monkeypatch.setattr("dal.functional.blocks.ELEMENTS", 300)
     assert auroc(probs, labels) == pytest.approx(expected)
+
+
+def test_ranks_are_those_of_scipy():
+    values = torch.randint(5, (4, 30), generator=torch.Generator().manual_seed(0)).double().T.contiguous().T
+    values[1] = values[1].sort().values
+    values[2] = 1.0
+    values[3, 7] = torch.nan
+    expected = rankdata(values.numpy(), axis=1)
+    np.testing.assert_array_equal(_mean_ranks(values).numpy(), expected)
+    np.testing.assert_array_equal(_mean_ranks(values.float()).numpy(), expected)
 
 
 @pytest.mark.parametrize("multilabel", [False, True])

@@ -1,5 +1,6 @@
 """Posteriors of a last linear layer, whose samples give `mc_logits` at the cost of a single model."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -311,6 +312,16 @@ def fit_heads(
     return beta if prior_mean is None else beta + prior_mean
 
 
+class _LBFGS(torch.optim.LBFGS):
+    """L-BFGS that does not import torch's compiler, which takes a second and is not used here.
+
+    torch wraps both methods so that they import it at their first call.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
 def _minimised(
     start: Tensor,
     features: Tensor,
@@ -324,7 +335,7 @@ def _minimised(
 ) -> Tensor:
     beta = start.clone().requires_grad_()  # (K, C, R)
     by_row = weights.transpose(0, 1)  # (L, K) or (L, K, C)
-    optimiser = torch.optim.LBFGS(
+    optimiser = _LBFGS(
         [beta],
         max_iter=200,
         history_size=20,
