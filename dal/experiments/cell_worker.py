@@ -1,6 +1,7 @@
 """Processes that run one cell of a grid each, and the Slurm job that starts some. Light: it does not import PyTorch."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 from dal.config.allowed_code import safe_environment
 from dal.experiments.interrupts import RESUMABLE
+from dal.store.atomic_files import open_regular
 
 #: File in the folder of a cell with the output of its worker.
 LOG = "worker.log"
@@ -45,7 +47,8 @@ def run_worker(
     # -P keeps the working directory, which others may be able to write to, off the import path.
     command = [sys.executable, "-P", "-m", "dal", "compare", "--cell", name, str(folder)]
     command += [] if code is None else ["--allow-code", str(code)]
-    with open(cell_folder / LOG, "w+", encoding="utf-8", errors="replace") as log:
+    opened = open_regular(cell_folder / LOG, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    with open(opened, "w+", encoding="utf-8", errors="replace") as log:
         inherited = {**safe_environment(), **environment}
         process = Popen(command, stdout=log, stderr=STDOUT, env=inherited, cwd=cwd)
         try:

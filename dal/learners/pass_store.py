@@ -7,6 +7,8 @@ batches. Each rank writes its batches to the folder on its computer; no folder h
 import contextlib
 import json
 import logging
+import math
+import os
 import shutil
 import time
 import zlib
@@ -24,7 +26,8 @@ from torch import Tensor, nn
 
 from dal.errors import DalError, one_line
 from dal.learners.network_digest import network_digest, tensor_bytes
-from dal.store.atomic_files import write_whole
+from dal.store.atomic_files import open_regular, read_regular, write_whole
+from dal.store.bounded_json import parse_json
 from dal.store.cache_contents import pass_folder
 from dal.store.cache_folder import cache_folder
 
@@ -36,6 +39,8 @@ LONG = 60.0
 _FACTS, _FINISHED = "pass.json", "finished"
 _MARK = 16  # bytes of the digest of a batch; those of the checksum of its outputs follow
 _SLOT = _MARK + 4
+
+_MAX_WIDTH = 2**32  # numbers in a row of an output, at most
 
 _ABANDONED = 7 * 86400.0  # seconds after which a pass is not expected to be resumed
 
@@ -145,7 +150,7 @@ class PassStore:
         self._network, self._recipe = network, recipe
         if self._shapes is None and (folder := self.find()) is not None:
             with contextlib.suppress(OSError, ValueError):
-                self._shapes = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+                self._shapes = _shapes_in(read_regular(folder / _FACTS))
 
     def find(self) -> Path | None:
         """Return the folder of this pass, which need not exist; None if no pass is stored now, or not this one."""
@@ -218,9 +223,9 @@ class PassStore:
                     shutil.rmtree(other, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
             for name in (*values, _FINISHED):
-                (folder / name).touch()
+                os.close(open_regular(folder / name, os.O_RDWR | os.O_CREAT))
             self._shapes = {name: list(value.shape[1:]) for name, value in values.items()}
-            write_whole(folder / _FACTS, json.dumps(self._shapes))
+            write_whole(folder / _FACTS, json.dumps(self._shapes), follow_links=False)
         return folder
 
     def remove(self) -> None:
@@ -234,6 +239,22 @@ def _say_unknown(kind: str, reason: str) -> None:
     _log.warning("passes of a %s are not stored, and would begin again after a kill: %s", kind, reason)
 
 
+def _shapes_in(content: bytes) -> dict[str, list[int]]:
+    """Shapes of a row of each output, from the facts of a folder, to which others may be able to write.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    facts = parse_json(content)
+    if not isinstance(facts, dict):
+        raise ValueError("not a JSON object")
+    for name, shape in facts.items():
+        whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+        if not name.isidentifier() or not whole or math.prod(shape) > _MAX_WIDTH:
+            raise ValueError(f"{name} is not an output")
+    return facts
+
+
 def batch_mark(batch: Mapping[str, Tensor], *facts: int) -> bytes:
     """Digest of the inputs of a batch, and of numbers that determine its outputs, 16 bytes."""
     digest = blake2b(repr(facts).encode(), digest_size=_MARK)
@@ -244,13 +265,15 @@ def batch_mark(batch: Mapping[str, Tensor], *facts: int) -> bytes:
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:
-    with open(path, "rb") as file:
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
         file.seek(offset)
         return file.read(size)
 
 
 def _write(path: Path, offset: int, content: bytes) -> None:
-    with open(path, "r+b") as file:  # not a memory map, which a full disk would end the process for
+    with open(
+        open_regular(path, os.O_RDWR), "r+b"
+    ) as file:  # not a memory map, which a full disk would end the process for
         file.seek(offset)
         file.write(content)
 

@@ -225,21 +225,23 @@ def typed(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None:
+def write_whole(path: Path, text: str | bytes, *, private: bool = False, follow_links: bool = True) -> None:
     """Write a file atomically: readers see the old or the new content, never a part.
 
-    The target of a symbolic link is replaced, not the link. An existing file keeps its mode and owner.
+    An existing file keeps its mode and owner.
 
     Args:
         path: file to write.
         text: content; str is encoded as UTF-8.
         private: create a new file with mode 0600.
+        follow_links: whether the target of a symbolic link is replaced, as users expect of the files that they name, or
+            the link, as is safe in a folder that others can write to.
 
     Raises:
         ConfigError: see `check_output`.
         OSError: the disk is full or fails.
     """
-    final = check_output(path)
+    final = check_output(path) if follow_links else path.absolute()
     recover(final)
     partial = final.with_name(temporary_name(final.name, "new"))
     try:
@@ -247,8 +249,8 @@ def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None
         with open(opened, "wb") as file:
             file.write(text if isinstance(text, bytes) else text.encode("utf-8"))
             file.flush()  # to the operating system; `fsync` below takes it to the disk
-            if final.exists():  # the new file takes over the permissions and the owner of the one it replaces
-                before = final.stat()
+            before = final.lstat() if os.path.lexists(final) else None
+            if before is not None and stat.S_ISREG(before.st_mode):  # the new file takes over its permissions and owner
                 os.chmod(partial, stat.S_IMODE(before.st_mode))
                 with contextlib.suppress(OSError, AttributeError):  # only root may change the owner
                     os.chown(partial, before.st_uid, before.st_gid)
@@ -263,12 +265,43 @@ def check_regular(folder: Path, names: Iterable[str]) -> None:
     """Check that the entries with these names, where they exist, are regular files.
 
     Raises:
-        ConfigError: an entry is a folder, a pipe or a broken link.
+        ConfigError: an entry is a folder, a pipe, a broken link, or a link out of the folder, which may come from
+            others: what is written to it would go to a file of the user.
     """
     for name in names:
         path = folder / name
         if os.path.lexists(path) and not path.is_file():
             raise ConfigError(f"{named(path)} is not a regular file: remove it")
+        if path.is_symlink() and Path(os.path.realpath(path)).parent != Path(os.path.realpath(folder)):
+            raise ConfigError(
+                f"{named(path)} is a link to {named(Path(os.path.realpath(path)))}, which would be written to: put a "
+                "copy of that file in its place"
+            )
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open a regular file and return its descriptor. A symbolic link is not followed.
+
+    In a folder that others can write to, a link could lead to any file of the user, and a pipe to a wait without end.
+
+    Args:
+        path: file to open.
+        flags: flags of `os.open`.
+
+    Raises:
+        OSError: the file cannot be opened, is a link, or is not regular.
+    """
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # each is missing on some systems
+        flags |= getattr(os, name, 0)
+    refused = OSError(errno.EINVAL, "not a regular file", str(path))
+    try:
+        opened = os.open(path, flags, 0o666)
+    except OSError as error:
+        raise (refused if path.is_symlink() else error) from None
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise refused
+    return opened
 
 
 def read_regular(path: Path) -> bytes:

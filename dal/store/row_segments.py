@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from dal.errors import ConfigError
-from dal.store.atomic_files import make_folder, read_regular, synchronise_folder, write_whole
+from dal.store.atomic_files import make_folder, open_regular, read_regular, synchronise_folder, write_whole
 from dal.store.bounded_json import parse_json
 
 FACTS = "store.json"
@@ -84,7 +85,24 @@ def create(folder: Path, facts: Mapping[str, Any]) -> None:
     if os.path.lexists(folder):
         shutil.rmtree(folder)
     make_folder(folder)
-    write_whole(folder / FACTS, json.dumps(dict(facts), ensure_ascii=False))
+    try:
+        write_whole(folder / FACTS, json.dumps(dict(facts), ensure_ascii=False), follow_links=False)
+    except OSError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # it would be shown as damaged
+        raise
+
+
+def check_files(folder: Path, names: Iterable[str]) -> None:
+    """Check that the files of a store, where they exist, are regular: others may be able to write to a shared cache.
+
+    Raises:
+        ValueError: one is a link, a pipe or a folder.
+    """
+    for name in (FACTS, SEGMENTS, VERIFIED, *names):
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG((folder / name).lstat().st_mode):
+                raise ValueError(f"{name} is not a regular file")
 
 
 def read_segments(folder: Path) -> tuple[list[Segment], int]:
@@ -127,16 +145,33 @@ def append_segment(folder: Path, end: int, parts: Mapping[str, tuple[int, memory
     """
     checksums = {name: zlib.crc32(content) for name, (_, content) in parts.items()}
     line = json.dumps(asdict(Segment(rows, items, checksums))).encode() + b"\n"
-    for name, (offset, content) in (*parts.items(), (SEGMENTS, (end, memoryview(line)))):
-        with open(os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-            file.seek(offset)
-            file.write(content)
-            if name == SEGMENTS:
-                file.truncate()  # the rest of a torn line
-            file.flush()
-            os.fsync(file.fileno())
+    try:
+        for name, (offset, content) in parts.items():
+            _write(folder / name, offset, content)
+    except OSError:
+        for name, (offset, _) in parts.items():
+            _cut(folder / name, offset)
+        raise
+    _write(folder / SEGMENTS, end, memoryview(line))
     if not end:
         synchronise_folder(folder)
+
+
+def _write(path: Path, offset: int, content: memoryview) -> None:
+    """Write the last range of a file, and sync it to disk."""
+    with open(open_regular(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
+        file.seek(offset)
+        file.write(content)
+        file.truncate()  # what is left of an append that did not finish, such as a torn line
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cut(path: Path, size: int) -> None:
+    """Remove what follows the first bytes of a file: the part of a segment that fitted keeps a full disk full."""
+    with contextlib.suppress(OSError), open(open_regular(path, os.O_RDWR), "r+b") as file:
+        if os.fstat(file.fileno()).st_size > size:
+            file.truncate(size)
 
 
 def recorded_damage(folder: Path, names: Iterable[str]) -> frozenset[int] | None:
@@ -158,7 +193,7 @@ def record_damage(folder: Path, names: Iterable[str], damaged: Iterable[int]) ->
     """Record that the files were verified. Does nothing in a folder that cannot be written to."""
     with contextlib.suppress(OSError, ValueError, ConfigError):
         known = {"stamps": _stamps(folder, names), "facts": read_facts(folder), "damaged": sorted(damaged)}
-        write_whole(folder / VERIFIED, json.dumps(known))
+        write_whole(folder / VERIFIED, json.dumps(known), follow_links=False)
 
 
 def _stamps(folder: Path, names: Iterable[str]) -> dict[str, list[int] | None]:

@@ -1,6 +1,7 @@
 """A long pass that was killed is resumed: finished batches are read from disk, and others computed."""
 
 import errno
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -298,3 +299,31 @@ def test_unfinished_passes_are_shown_and_removed(fitted, cache, batches):
     assert entry.size > 0
     remove_entry(entry)
     assert not list(cache.glob("passes/*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+@pytest.mark.parametrize("name", ["pass.json", "finished", "logits"])
+def test_pass_is_not_written_through_a_link(fitted, cache, batches, tmp_path_factory, name):
+    expected = outputs(fitted)
+    interrupt(fitted, batches, 9)
+    (folder,) = cache.glob("passes/*")
+    mine = tmp_path_factory.mktemp("mine") / "notes.txt"
+    mine.write_bytes((folder / name).read_bytes())
+    content = mine.read_bytes()
+    (folder / name).unlink()
+    (folder / name).symlink_to(mine)
+    again = outputs(fitted)
+    assert mine.read_bytes() == content
+    assert all(torch.equal(again[each], expected[each]) for each in NAMES)
+
+
+@pytest.mark.parametrize(
+    "facts", [b"[]", b"{", b'{"../logits": [2]}', b'{"logits": ["a"]}', b'{"logits": [1e30]}', b"[" * 9999]
+)
+def test_pass_with_damaged_facts_is_computed(fitted, cache, batches, facts):
+    expected = outputs(fitted)
+    interrupt(fitted, batches, 9)
+    (folder,) = cache.glob("passes/*")
+    (folder / "pass.json").write_bytes(facts)
+    again = outputs(fitted)
+    assert all(torch.equal(again[each], expected[each]) for each in NAMES)

@@ -23,7 +23,7 @@ from dal.errors import BusyError, ConfigError, DataError, SessionError
 from dal.experiments.environment import environment, record_environment
 from dal.store import run_folder as runfolder
 from dal.store.folder_lock import Lock
-from dal.store.run_folder import append_metrics, keep_model, read_metrics, trained_on
+from dal.store.run_folder import append_metrics, check_folder, keep_model, read_metrics, trained_on
 
 
 class Shape(ABC):
@@ -275,6 +275,21 @@ def test_lock_leaves_alone_what_is_no_lock(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".lock")
     with pytest.raises(ConfigError, match="not a regular file"):
         Lock(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["environment.json", "metrics.jsonl", "labels.db", "report.html", "worker.log"])
+def test_folder_whose_file_is_a_link_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    """In a folder from others, what is written there would go to a file of the user."""
+    folder, mine = tmp_path / "theirs", tmp_path / "mine.txt"
+    folder.mkdir()
+    mine.write_text("precious")
+    (folder / name).symlink_to(mine)
+    with pytest.raises(ConfigError, match=rf"{name} is a link to .*mine.txt, which would be written to: put a copy"):
+        check_folder(folder)
+    (folder / name).unlink()
+    (folder / "kept").write_text("")
+    (folder / name).symlink_to("kept")
+    assert check_folder(folder) == folder
 
 
 def test_files_of_a_run_are_for_their_owner_and_keep_the_mode_that_they_are_given(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from dal.store.cache_folder import cache_folder
 from dal.store.row_segments import (
     Segment,
     append_segment,
+    check_files,
     create,
     locked,
     mark_used,
@@ -35,6 +36,7 @@ _log = logging.getLogger("dal")
 _FORMAT = 2  # version of the cache files
 _DIGESTS, _ENDS, _VALUES = "digests.u128", "ends.int64", "values"
 _SUMMARIES = "summaries"  # folder of numbers that are computed from all values of some rows
+_REMEDY = "make room (dal cache --trim SIZE), or set DAL_CACHE to another folder"
 _TRIES = 3  # passes over the missing rows, in case the cache is removed meanwhile
 
 Digests = NDArray[np.uint64]  # (N, 2)
@@ -176,7 +178,7 @@ class RowStore:
             content = file.getvalue()
             with contextlib.suppress(OSError, ConfigError):  # a shared cache may not be writable
                 make_folder(path.parent)
-                write_whole(path, content + zlib.crc32(content).to_bytes(4, "little"))
+                write_whole(path, content + zlib.crc32(content).to_bytes(4, "little"), follow_links=False)
         return computed
 
     def missing(self, digests: Digests) -> Rows:
@@ -269,8 +271,9 @@ class RowStore:
             return True
         except (OSError, DalError) as error:
             if not in_memory:
-                raise LearnerError(f"{self.kind} cannot be stored in {self.folder}: {one_line(error)}") from error
-            _log.warning("%s are kept in memory, not in %s: %s", self.kind, self.folder, one_line(error))
+                text = f"{self.kind} cannot be stored in {self.folder}: {one_line(error)}; {_REMEDY}"
+                raise LearnerError(text) from error
+            _say_kept(self.kind, self.folder, one_line(error))
             return False
 
     def _append(self, chunk: Chunk) -> None:
@@ -303,11 +306,17 @@ class RowStore:
 
     def _width(self) -> int:
         """Width of the stored values, from the facts of the store."""
+        check_files(self.folder, self._names)
         facts = read_facts(self.folder)
         if (facts["format"], facts["dtype"]) != (_FORMAT, self._dtype.name) or type(facts["width"]) is not int:
             raise ValueError("damaged")
         width: int = facts["width"]
         return width
+
+
+@cache  # once per store and reason: each part of the data opens the store again
+def _say_kept(kind: str, folder: Path, reason: str) -> None:
+    _log.warning("%s are kept in memory, not in %s: %s; to keep them on disk, %s", kind, folder, reason, _REMEDY)
 
 
 _NO_ROWS = np.zeros(0, np.int64), np.zeros(0, np.int64)

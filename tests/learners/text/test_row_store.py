@@ -142,8 +142,58 @@ def test_a_full_disk_is_said_once_and_the_rows_stay_in_memory(
     assert counted.read([4, 0, 5, 1, 6, 4, 7]) == expected([4, 0, 5, 1, 6, 4, 7])
     assert [message for message in caplog.messages if "No space left" in message] == caplog.messages
     assert len(caplog.messages) == 1
-    with pytest.raises(LearnerError, match=r"cannot be stored in .*No space left"):
+    assert Counted().read([11]) == expected([11])  # another part of the data opens the store again
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].endswith("make room (dal cache --trim SIZE), or set DAL_CACHE to another folder")
+    with pytest.raises(
+        LearnerError, match=r"cannot be stored in .*No space left .* or set DAL_CACHE to another folder"
+    ):
         Counted().read([8], in_memory=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit of the size of files")
+def test_a_segment_that_does_not_fit_leaves_no_bytes(cache: Path) -> None:
+    import resource
+
+    Counted(size=2).read([0, 1])
+    before = {path.name: path.stat().st_size for path in folder(cache).iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        assert Counted(size=900).read(list(range(900))) == expected(list(range(900)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.stat().st_size for path in folder(cache).iterdir()} == before
+    after = Counted(size=900)
+    assert after.read(list(range(900))) == expected(list(range(900)))
+    assert after.computed == [list(range(2, 900))]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links and pipes")
+@pytest.mark.parametrize(
+    "name", ["store.json", "segments.jsonl", "verified.json", "digests.u128", "ends.int64", "values"]
+)
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_nothing_is_written_through_a_link_nor_read_from_a_pipe(
+    cache: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    """Others may be able to write to a shared cache: a link in it could lead to any file of the user."""
+    Counted().read([0, 1, 2])
+    mine, path = tmp_path / "mine.txt", folder(cache) / name
+    mine.write_bytes(path.read_bytes())  # the most convincing target: it has what is expected
+    content = mine.read_bytes()
+    path.unlink()
+    if kind == "link":
+        path.symlink_to(mine)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert Counted().read([2, 0, 5]) == expected([2, 0, 5])
+    assert mine.read_bytes() == content
+    last = Counted()
+    assert last.read([5, 2, 0]) == expected([5, 2, 0])
+    assert last.computed == []
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
