@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import is_stored
 from dal.commands.paths import check_folder, check_new_file, path_of
+from dal.commands.several_devices import check_alone
 from dal.commands.shared_options import add_dry_run, add_resume, with_shared_options
 from dal.commands.terminal import Parser, about_keys, config_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
@@ -89,6 +90,7 @@ def compare(arguments: list[str]) -> int:
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         stored_comparison(options.config).run_cell(options.cell)
         return 0
+    check_alone()
     if options.table is not None and options.config is not None and options.config.is_dir():
         metric = overrides.inside.pop("metric", None)
         if overrides.inside or options.strategies or options.seeds or options.resume:

@@ -31,6 +31,22 @@ def check_options(devices: int | None, timeout: float | None) -> None:
         number(timeout, "--rank-timeout", above=0, error=ConfigError)
 
 
+def check_alone() -> None:
+    """Check that this process of `dal compare` is not a further one of torchrun or srun, which would all do the same.
+
+    Raises:
+        ConfigError: it is.
+    """
+    from dal.distributed.launchers import launched_rank
+
+    launched = launched_rank()
+    if launched is not None and launched.rank:
+        raise ConfigError(
+            f"dal compare was started as {launched.size} processes, by torchrun or srun: start it once, with --jobs N "
+            "or --cluster; only dal run and dal embed share one run among processes"
+        )
+
+
 @contextmanager
 def launched_ranks(timeout: float | None) -> Iterator[None]:
     """Context manager in which the other processes of torchrun or srun serve this one, before anything is opened.

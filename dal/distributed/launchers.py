@@ -1,6 +1,7 @@
 """Ranks that torchrun or srun started: what their environment says, and how they find each other."""
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,10 +49,11 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> LaunchedRank |
     """Return the rank that torchrun or srun gave to this process; None without a launcher of several.
 
     Raises:
-        ConfigError: a variable of the launcher is missing or no number.
+        ConfigError: a variable of the launcher is missing, no number, or out of range.
     """
     given = dict(environment)
-    if "RANK" not in given and int(given.get("SLURM_STEP_NUM_TASKS") or 1) > 1:  # not in a batch script without srun
+    tasks = given.get("SLURM_STEP_NUM_TASKS", "")  # not in a batch script without srun
+    if "RANK" not in given and tasks.isdecimal() and int(tasks) > 1:
         given |= _of_slurm(given)
     if "RANK" not in given or given.get("WORLD_SIZE") == "1":
         return None
@@ -59,16 +61,29 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> LaunchedRank |
     given.setdefault("LOCAL_WORLD_SIZE", given.get("WORLD_SIZE", ""))
     try:
         rank, size, local_rank, local_size, port = (int(given[name]) for name in names)
-        return LaunchedRank(rank, size, local_rank, local_size, given["MASTER_ADDR"], port)
+        launched = LaunchedRank(rank, size, local_rank, local_size, given["MASTER_ADDR"], port)
     except (KeyError, ValueError) as error:
         raise ConfigError(
             f"RANK is set, as torchrun does, but not all of {', '.join((*names, 'MASTER_ADDR'))} are: unset RANK, or "
             "start with torchrun or srun"
         ) from error
+    if not (0 <= rank < size and 0 <= local_rank < size and 0 < local_size <= size and 0 < port < 2**16):
+        shown = ", ".join(f"{name}={given[name]}" for name in names)
+        raise ConfigError(f"the variables of the launcher contradict each other ({shown}): start with torchrun or srun")
+    return launched
 
 
 def _of_slurm(given: Mapping[str, str]) -> dict[str, str]:
-    """Variables of torchrun from those of srun."""
+    """Variables of torchrun from those of srun.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    lacking = [name for name in ("SLURM_PROCID", "SLURM_LOCALID") if name not in given]
+    if lacking:
+        raise ConfigError(
+            f"SLURM_STEP_NUM_TASKS is set, as srun does, but not {', '.join(lacking)}: unset it, or start with srun"
+        )
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     nodes = given.get("SLURM_STEP_NODELIST", given.get("SLURM_NODELIST", "localhost"))
@@ -92,6 +107,13 @@ def launcher_store(launched: LaunchedRank, timeout: float) -> Any:
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+    try:  # PyTorch would try for minutes, with a traceback of its library at each attempt
+        socket.getaddrinfo(launched.host, launched.port)
+    except (OSError, UnicodeError) as error:
+        raise RankError(
+            f"rank {launched.rank} cannot find the computer of rank 0: MASTER_ADDR is {launched.host!r} "
+            f"({one_line(error)})"
+        ) from error
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # then torchrun serves it
     try:
         return TCPStore(

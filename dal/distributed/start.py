@@ -28,6 +28,7 @@ from dal.distributed.worker import join, serve
 from dal.errors import ConfigError, RankError, one_line
 from dal.functional.checking import number, whole
 from dal.learners.ranks import Ranks, current_ranks, sharing_with
+from dal.store.memory_limit import check_processes
 
 #: Seconds without progress in a pass or a fit after which a rank counts as lost.
 TIMEOUT = 600.0
@@ -149,7 +150,7 @@ def _device_count(devices: int | None) -> int:
     """Number of ranks on this computer.
 
     Raises:
-        ConfigError: it is no number, or there are fewer GPUs.
+        ConfigError: it is no number, there are fewer GPUs, or the processes do not fit into memory.
     """
     import torch
 
@@ -159,6 +160,7 @@ def _device_count(devices: int | None) -> int:
     whole(devices, "devices", least=1, error=ConfigError)
     if gpus and devices > gpus:
         raise ConfigError(f"devices is {devices}, but {gpus} GPUs are available here: lower devices")
+    check_processes(devices, "devices")
     return devices
 
 

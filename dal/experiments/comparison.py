@@ -28,6 +28,7 @@ from dal.experiments.slurm_jobs import Slurm, SlurmJobs
 from dal.learner import Prepared
 from dal.session.checked_arguments import is_whole, require_kind
 from dal.store.folder_lock import held
+from dal.store.memory_limit import check_processes
 from dal.store.run_folder import check_folder, read_metrics
 from dal.strategy import Strategy, name_of
 
@@ -227,6 +228,7 @@ class Comparison:
         if self.cluster is None:
             from dal.experiments.processes import Processes
 
+            check_processes(jobs, "jobs")
             yield Processes(self.experiment, shared.folder, jobs, code)
             return
         from dal.experiments.shared_ledgers import marked_ledgers

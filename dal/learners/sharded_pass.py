@@ -185,7 +185,7 @@ class _Scaled(Monitor):
 
     def advanced(self, count: int) -> None:
         self._done += count
-        reported = self._total * self._done // self._share
+        reported = min(self._total * self._done // self._share, self._total - 1)  # the other ranks may still work
         self._monitor.advanced(reported - self._reported)
         self._reported = reported
 

@@ -4,6 +4,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from dal.errors import ConfigError
+
+#: Memory in bytes of a process that has imported PyTorch and Lightning, and has no model yet: about 0.4 GB.
+_OF_PROCESS = 2**29
+
 _MEMBERSHIP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -13,6 +18,24 @@ def memory_limit() -> int | None:
     with suppress(AttributeError, ValueError, OSError):  # Windows, and systems that do not say
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min((limit for limit in limits if limit > 0), default=None)
+
+
+def check_processes(count: int, option: str) -> None:
+    """Check that processes that import PyTorch fit into memory: else the system would end them, and others with them.
+
+    Args:
+        count: number of processes.
+        option: option that gives it, for the message.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    limit = memory_limit()
+    if limit is not None and count > max(1, limit // _OF_PROCESS):
+        raise ConfigError(
+            f"{option} is {count}, but the memory here ({limit / 2**30:.3g} GiB) is enough for "
+            f"{max(1, limit // _OF_PROCESS)} processes at most, even without their models: lower {option}"
+        )
 
 
 def _limits_of_groups() -> list[int]:

@@ -56,6 +56,17 @@ def test_options_without_a_meaning_are_refused_before_anything_is_opened(dal: Co
     assert not Path("runs").exists()
 
 
+def test_comparison_is_started_once(dal: Command, monkeypatch: pytest.MonkeyPatch):
+    """By torchrun or srun it would run as often as there are processes, of which one has the folder."""
+    launcher = {"WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in ({"RANK": "1"} | launcher).items():
+        monkeypatch.setenv(name, value)
+    ended = dal("compare", "run.yaml", "--strategies", "Margin", "--seeds", 1)
+    assert ended.code == 2
+    assert "dal compare was started as 2 processes, by torchrun or srun: start it once, with --jobs N" in ended.err
+    assert not Path("runs").exists()
+
+
 def test_lost_rank_is_reported_with_the_command_that_goes_on(dal: Command, tmp_path: Path):
     class Losing(Experiment):
         def run(self, **options: Any) -> Any:

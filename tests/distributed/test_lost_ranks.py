@@ -186,6 +186,15 @@ def test_number_of_devices_is_checked(devices: object):
         pass
 
 
+def test_processes_that_do_not_fit_into_memory_are_not_started(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(start, "_process", lambda *arguments: pytest.fail("a process was started"))
+    with (
+        pytest.raises(ConfigError, match=r"devices is 1000000, but the memory here \(.* GiB\) is enough"),
+        ranks(10**6),
+    ):
+        pass
+
+
 def test_trainer_with_several_devices_is_one_device_in_the_stored_recipe():
     for given, number in ((1, 1), ("3", 3), (None, 1), ("auto", 1), ([2], 1)):
         assert several_devices._number_of(given) == number

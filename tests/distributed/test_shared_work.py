@@ -24,7 +24,7 @@ from dal.errors import ConfigError, LearnerError, RankError
 from dal.experiments.console import Quiet
 from dal.experiments.experiment import Experiment
 from dal.learner import Monitor
-from dal.learners import rank_outputs
+from dal.learners import rank_outputs, sharded_pass
 from dal.learners.committee_learner import CommitteeLearner
 from dal.learners.inference import BatchComputation, run_pass
 from dal.learners.probe_learner import ProbeLearner
@@ -380,3 +380,21 @@ def test_ranks_are_not_started_twice_and_are_unknown_to_other_code(started: Lead
     assert current_ranks() is None
     with sharing_with(started), pytest.raises(ConfigError, match="started already"), ranks(2):
         pass
+
+
+def test_pass_is_not_reported_as_done_before_all_ranks_are():
+    """A rank that starts may need seconds longer than rank 0."""
+
+    class Counting(Monitor):
+        done = 0
+
+        def advanced(self, count: int) -> None:
+            self.done += count
+
+    counting = Counting()
+    progress = sharded_pass._Scaled(counting, share=3, total=10)
+    for _ in range(3):
+        progress.advanced(1)
+    assert counting.done == 9
+    progress.close()
+    assert counting.done == 10

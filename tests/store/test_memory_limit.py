@@ -2,8 +2,9 @@
 
 import pytest
 
+from dal.errors import ConfigError
 from dal.store import memory_limit as module
-from dal.store.memory_limit import memory_limit
+from dal.store.memory_limit import check_processes, memory_limit
 
 
 @pytest.fixture
@@ -62,3 +63,14 @@ def test_a_limit_above_the_memory_of_the_computer_is_none(groups):
 def test_a_system_that_does_not_say_has_no_limit(groups, monkeypatch):
     monkeypatch.delattr(module.os, "sysconf", raising=False)
     assert memory_limit() is None
+
+
+def test_processes_that_do_not_fit_are_refused_and_one_always_fits(groups):
+    groups("0::/job\n", {"job/memory.max": str(3 * 2**30)})
+    check_processes(6, "devices")
+    with pytest.raises(
+        ConfigError, match=r"^devices is 999999, but the memory here \(3 GiB\) is enough for 6 processes"
+    ):
+        check_processes(999_999, "devices")
+    groups("0::/job\n", {"job/memory.max": "1000"})
+    check_processes(1, "devices")
