@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch import distributed
 
+from dal.config.class_names import import_path
 from dal.config.factory import Factory
 from dal.errors import ConfigError, LearnerError, RankError
 from dal.functional.checking import shown
@@ -72,6 +73,21 @@ def with_options(trainer: Callable[..., Any], **options: Any) -> Callable[..., A
         return replace(trainer, init_args={**trainer.init_args, **options})
     assert isinstance(trainer, functools.partial)
     return functools.partial(trainer.func, *trainer.args, **{**trainer.keywords, **options})
+
+
+_FILES_AND_DISPLAYS = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+
+
+def silent(trainer: Callable[..., Any]) -> Callable[..., Any]:
+    """The factory without files and displays of Lightning, unless it names them: dal shows the progress itself.
+
+    A factory with callbacks is returned as it is, since some of them need what is left out here.
+    """
+    given = _options(trainer)
+    made = import_path(trainer.class_path) if isinstance(trainer, Factory) else getattr(trainer, "func", None)
+    if made is not lightning.Trainer or given.get("callbacks"):
+        return trainer
+    return with_options(trainer, **{name: False for name in _FILES_AND_DISPLAYS if name not in given})
 
 
 @dataclass(frozen=True)

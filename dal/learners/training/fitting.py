@@ -27,7 +27,7 @@ from dal.functional.checking import Options
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.inference import reduces
 from dal.learners.training.batch_shards import ShardCallback, ShardedBatches, Shards
-from dal.learners.training.data_parallel import Place, current_place, mean_over_ranks, placed_trainer
+from dal.learners.training.data_parallel import Place, current_place, mean_over_ranks, placed_trainer, silent
 from dal.learners.training.length_batches import BatchSampler
 from dal.learners.training.training_labels import checked_weights
 from dal.modules.active_module import ActiveModule
@@ -195,7 +195,7 @@ def _trainer(factory: Factory | None, device: torch.device, schedule: TrainingSc
     else:
         try:
             # A deep copy, because a factory from a config shares its callbacks between calls.
-            built = copy.deepcopy(placed_trainer(factory) or factory)()
+            built = copy.deepcopy(silent(placed_trainer(factory) or factory))()
         except MisconfigurationException as error:
             raise ConfigError(f"the trainer cannot be created: {' '.join(str(error).split())}") from error
     devices = built.num_devices * built.num_nodes

@@ -1,16 +1,21 @@
 """What a fit returns is what it was judged by: the loss that stops it, and the module that was scored best."""
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import nn
 
+from dal.config.factory import Factory
 from dal.data import Rows
 from dal.errors import LearnerError
 from dal.learner import Monitor
 from dal.learners.module_learner import ModuleLearner
+from dal.learners.training.data_parallel import silent
 from dal.modules.active_module import ActiveModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
@@ -140,3 +145,28 @@ def test_accumulated_batches_do_not_change_which_loss_stops_the_training(accumul
         fitted(learner, monitor=monitor)
         steps[limit] = monitor.steps
     assert steps == {0.3: 6 * 8 // accumulated, 2.0: 8 // accumulated}
+
+
+SHORT = {"epochs": 1, "min_steps": 0, "max_steps": 2, "batch_size": 16}
+
+
+@pytest.mark.parametrize("cls", ["lightning.pytorch.Trainer", "lightning.Trainer", None])
+def test_trainer_displays_and_writes_only_what_it_names(
+    cls: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def trainer(**options: Any) -> Any:
+        return partial(lightning.Trainer, **options) if cls is None else Factory(cls, options)
+
+    fitted(ModuleLearner(Normed, trainer=trainer(accelerator="cpu"), **SHORT))
+    assert capfd.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == []
+    fitted(ModuleLearner(Normed, trainer=trainer(accelerator="cpu", enable_model_summary=True), **SHORT))
+    assert "params" in capfd.readouterr().out
+
+
+def test_trainer_with_callbacks_and_one_of_a_function_are_left_alone() -> None:
+    bar = partial(lightning.Trainer, callbacks=[TQDMProgressBar()])  # excludes enable_progress_bar=False
+    for given in (bar, lambda: lightning.Trainer(), Factory("lightning.LightningModule")):
+        assert silent(given) is given
