@@ -20,6 +20,8 @@ from dal.store.atomic_files import open_regular
 #: File in the folder of a cell with the output of its worker.
 LOG = "worker.log"
 
+_POLL = 1.0  # seconds
+
 #: Error message of a cell that a scheduler stopped.
 STOPPED = "stopped by a signal; the same command goes on"
 
@@ -66,12 +68,13 @@ def run_worker(
 
 
 def _finished(process: "Popen[bytes]") -> int:
-    """Wait for the exit code. If this process is interrupted, interrupt the worker and let it finish its step."""
+    """Wait for the exit code. If this process is interrupted, let the worker finish its step and end."""
     try:
-        return process.wait()
+        while True:
+            with contextlib.suppress(TimeoutExpired):
+                return process.wait(_POLL)  # Ray interrupts without a signal, which does not end a wait of the system
     except BaseException:
-        with contextlib.suppress(ValueError):  # Windows cannot send it, and gives Ctrl-C to all processes of a console
-            process.send_signal(signal.SIGINT)
+        stop_workers({process})  # not by SIGINT, which Ray blocks in its processes and those that they start
         process.wait()
         raise
 

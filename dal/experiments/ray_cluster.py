@@ -3,14 +3,15 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dal.errors import ConfigError, require
+from dal.errors import ConfigError, one_line, require
 from dal.experiments.cell_worker import run_worker, thread_limits
 from dal.experiments.executor import SubprocessExecutor, error_line, threads
 from dal.experiments.experiment import Experiment
@@ -104,8 +105,25 @@ def _connect(ray: Any, address: str, empty: str) -> None:
         if port.isdecimal():  # Ray itself would wait for minutes if nothing listens there
             socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()
         # Ray adds the current folder to the import path of its workers, and others may be able to write to ours.
-        with contextlib.chdir(empty):
+        with contextlib.chdir(empty), _same_signal_handlers():
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:
         shutil.rmtree(empty, ignore_errors=True)
-        raise ConfigError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
+        remedy = "name the address of one, start one with `ray start --head`, or use --cluster local"
+        raise ConfigError(f"no Ray cluster at {address!r} ({one_line(error)}): {remedy}") from error
+
+
+@contextlib.contextmanager
+def _same_signal_handlers() -> Iterator[None]:
+    """Keep the handlers of this process: Ray replaces that of SIGTERM, in Python and in its own library."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # None: it is not of Python
+                signal.signal(number, handler)

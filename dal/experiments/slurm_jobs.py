@@ -215,7 +215,8 @@ class SlurmJobs(Executor):
         )
         inherited = {name: value for name, value in safe_environment().items() if name.startswith("PYTHON")}
         # Within a job of its own, this process has variables that would confuse the new one.
-        with self._submitit.helpers.clean_env(), _environment(inherited):
+        quiet = _stderr_to(self._place / "local.log") if self._slurm.local else contextlib.nullcontext()
+        with self._submitit.helpers.clean_env(), _environment(inherited), quiet:
             try:
                 self.running[self._queue.submit(work)] = group
             except (self._submitit.core.utils.FailedJobError, RuntimeError, OSError) as error:
@@ -256,3 +257,20 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Let processes that start during the block write their stderr to a file.
+
+    submitit starts a process for each local job, which writes a traceback when the job is cancelled.
+    """
+    sys.stderr.flush()
+    before = os.dup(2)
+    try:
+        with open(path, "ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)

@@ -1,8 +1,12 @@
 """The cells as tasks of a real Ray, started here: the same figures, and a killed worker costs only its own cell."""
 
+import _thread
 import json
 import os
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from test_comparison import CONFIG, figures
 from test_experiment import experiment
 
 from dal.errors import ConfigError
+from dal.experiments import cell_worker
 from dal.experiments.comparison import Comparison
 from dal.store.run_folder import read_metrics
 from dal.strategies import Margin
@@ -70,7 +75,7 @@ def test_tasks_of_a_cluster_give_the_same_figures_and_a_killed_cell_goes_on(
         assert json.dumps(found) == json.dumps(expected)
 
 
-def test_workers_of_a_ray_that_is_started_here_do_not_import_from_the_current_folder(
+def test_a_ray_that_is_started_here_leaves_signals_alone_and_does_not_import_from_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
@@ -78,11 +83,17 @@ def test_workers_of_a_ray_that_is_started_here_do_not_import_from_the_current_fo
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry)))
+    received = []
+    before = signal.signal(signal.SIGTERM, handler := lambda *arguments: received.append(arguments))
     cluster = Cluster(experiment(tmp_path), tmp_path, 1, "local")
     try:
+        assert signal.getsignal(signal.SIGTERM) is handler  # not that of Ray, which ends this process at once
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert len(received) == 1
         path = found.get(found.remote(lambda: __import__("sys").path).remote())
     finally:
         cluster.close()
+        signal.signal(signal.SIGTERM, before)
     assert Path.cwd() == tmp_path
     assert path
     assert str(tmp_path) not in path
@@ -93,9 +104,20 @@ def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path, address
     pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
     from dal.experiments.ray_cluster import Cluster
 
-    with pytest.raises(ConfigError, match=f"no Ray cluster at '{address}': ") as told:
+    with pytest.raises(ConfigError, match=f"no Ray cluster at '{address}' .*: name the address") as told:
         Cluster(experiment(tmp_path), tmp_path, 1, address)
     assert "\n" not in str(told.value)
+
+
+def test_interruption_without_a_signal_ends_the_process_of_a_cell() -> None:
+    """As `ray.cancel` interrupts a task: the wait for the process went on to its end."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(15)"])
+    timer = threading.Timer(1.5, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        cell_worker._finished(process)
+    timer.join()
+    assert process.returncode == (-signal.SIGUSR1 if hasattr(signal, "SIGUSR1") else 0)
 
 
 def test_without_ray_the_extra_is_named(
@@ -120,7 +142,5 @@ def test_a_cluster_needs_a_folder() -> None:
 
 
 def test_nothing_imports_ray_unasked(tmp_path: Path) -> None:
-    import subprocess
-
     code = "import sys, dal.experiments.comparison, dal.experiments.processes, dal.cli; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

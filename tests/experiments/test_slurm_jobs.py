@@ -14,9 +14,9 @@ from test_comparison import CONFIG, figures
 from test_experiment import experiment
 
 from dal.errors import ConfigError
-from dal.experiments import cell_worker
+from dal.experiments import cell_worker, slurm_jobs
 from dal.experiments.comparison import Comparison
-from dal.experiments.interrupts import InterruptCheck
+from dal.experiments.interrupts import InterruptCheck, Interrupted
 from dal.experiments.results import Cell
 from dal.experiments.slurm_jobs import FOLDER, Slurm, SlurmJobs
 from dal.store.folder_lock import Lock
@@ -104,6 +104,23 @@ def test_cell_whose_folder_is_in_use_by_an_earlier_job_is_awaited(place: Path, e
     assert [figures(each.lines or []) for each in ended] == [expected[CELLS[0]]]
 
 
+def test_cancelled_local_job_writes_no_traceback(place: Path, expected: dict[str, Any], tmp_path: Path) -> None:
+    slurm = Slurm(local=True, gpus=0, cpus=1)
+    executor = SlurmJobs(experiment(place / "here", rounds=2), place / "here", 1, slurm)
+    processes = []
+
+    class Stopping(InterruptCheck):
+        def __call__(self) -> None:
+            if any(job.paths.stdout.exists() for job in executor.running):  # submitit waits for the cell now
+                processes.extend(job._process for job in executor.running)
+                raise Interrupted("stopped")
+
+    with slurm_jobs._stderr_to(tmp_path / "stderr"), pytest.raises(Interrupted):
+        list(executor.run([Cell(CELLS[0], Margin(), 0)], Stopping(None, "compare")))
+    assert [process.wait(60) != 0 for process in processes] == [True]
+    assert (tmp_path / "stderr").read_text(encoding="utf-8") == ""
+
+
 def test_cell_that_a_scheduler_stopped_goes_on_unless_its_job_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +132,15 @@ def test_cell_that_a_scheduler_stopped_goes_on_unless_its_job_ends(
     job.checkpoint()
     monkeypatch.setattr(cell_worker, "run_worker", lambda *arguments: cell_worker.STOPPED)
     assert job() == {"a": cell_worker.STOPPED}
+
+
+def test_output_of_a_cell_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious", encoding="utf-8")
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / cell_worker.LOG).symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="not a regular file"):
+        cell_worker.run_worker(tmp_path, "cell", {}, None)
+    assert (tmp_path / "mine").read_text(encoding="utf-8") == "precious"
 
 
 def test_cell_that_fails_is_reported_with_its_error_and_its_logs_are_kept(place: Path, dal: Command) -> None:
