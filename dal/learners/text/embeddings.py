@@ -127,11 +127,20 @@ class Embedder:
         progress.close()
 
     def _chunk(self, texts: TextPrepared, rows: Rows, collector: Collector) -> Chunk:
-        """The vectors of those of the rows that are finished."""
+        """The vectors of those of the rows that are finished.
+
+        Raises:
+            LearnerError: they are NaN or infinite, and would fail in every run if they were stored.
+        """
         done = collector.finished.numpy()
         vectors = collector.outputs().embeddings.cpu().numpy()[done]
+        if bad := int((~np.isfinite(vectors)).any(1).sum()):
+            remedy = "another model" if self._computed_in == "float32" else "precision: float32, or another model"
+            raise LearnerError(
+                f"embeddings of {self.model} are NaN or infinite for {bad:,} of {len(vectors):,} texts: use {remedy}"
+            )
         if self.cached_as is not None:
-            if np.isfinite(vectors).all() and np.abs(vectors).max(initial=0) > np.finfo(self.cached_as).max:
+            if np.abs(vectors).max(initial=0) > np.finfo(self.cached_as).max:
                 raise LearnerError(f"embeddings of {self.model} exceed the range of float16: leave cached_as out")
             vectors = vectors.astype(self.cached_as)
         return Chunk(texts.digests[rows[done]], np.ones(len(vectors), np.int64), vectors)

@@ -308,9 +308,11 @@ class RowStore:
         """Width of the stored values, from the facts of the store."""
         check_files(self.folder, self._names)
         facts = read_facts(self.folder)
-        if (facts["format"], facts["dtype"]) != (_FORMAT, self._dtype.name) or type(facts["width"]) is not int:
-            raise ValueError("damaged")
         width: int = facts["width"]
+        if (facts["format"], facts["dtype"]) != (_FORMAT, self._dtype.name) or type(width) is not int:
+            raise ValueError("damaged")
+        if not 0 < width < 2**31:
+            raise ValueError("damaged")
         return width
 
 

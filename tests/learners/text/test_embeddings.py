@@ -74,6 +74,19 @@ def test_weights_that_are_not_finite_are_refused_by_their_name(tiny_bert, tmp_pa
     assert "are NaN or infinite" in refused(copy, texts(tiny_bert))
 
 
+def test_embeddings_that_are_not_finite_are_not_stored(tiny_bert, tmp_path, monkeypatch):
+    """Finite weights can overflow; stored, the vectors would fail in every run."""
+    monkeypatch.setenv("DAL_CACHE", str(tmp_path / "cache"))
+    prepared = texts(tiny_bert)
+    copy = Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
+    tensors = load_file(copy / WEIGHTS)
+    large = {name: 3e38 * value for name, value in tensors.items() if name.endswith("output.LayerNorm.weight")}
+    save_file(tensors | large, copy / WEIGHTS, {"format": "pt"})
+    with pytest.raises(LearnerError, match=r"embeddings of .*bert are NaN or infinite for 2 of 2 texts: use another"):
+        embedded(copy, prepared)
+    assert not list((tmp_path / "cache" / "rows").glob("embeddings/*"))
+
+
 def test_an_encoder_without_most_of_its_weights_is_refused(tiny_bert, tmp_path):
     copy = Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
     tensors = load_file(copy / WEIGHTS)

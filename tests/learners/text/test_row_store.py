@@ -1,6 +1,7 @@
 """Values of rows on disk: each computed once, also after a kill, by several processes and on a damaged disk."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -116,6 +117,17 @@ def test_a_damaged_segment_is_said_in_one_line_and_computed_again(
 def test_damaged_facts_and_lines_are_made_again(cache: Path, name: str, content: bytes) -> None:
     Counted().read([0, 1, 2, 3])
     (folder(cache) / name).write_bytes(content)
+    assert Counted().read([3, 2, 1, 0, 9]) == expected([3, 2, 1, 0, 9])
+    last = Counted()
+    assert last.read([0, 1, 2, 3, 9]) == expected([0, 1, 2, 3, 9])
+    assert last.computed == []
+
+
+@pytest.mark.parametrize("width", [-1, 0, 10**18, "1", None])
+def test_store_with_an_impossible_width_is_made_again(cache: Path, width: object) -> None:
+    Counted().read([0, 1, 2, 3])
+    facts = json.loads((folder(cache) / "store.json").read_text(encoding="utf-8"))
+    (folder(cache) / "store.json").write_text(json.dumps(facts | {"width": width}), encoding="utf-8")
     assert Counted().read([3, 2, 1, 0, 9]) == expected([3, 2, 1, 0, 9])
     last = Counted()
     assert last.read([0, 1, 2, 3, 9]) == expected([0, 1, 2, 3, 9])
