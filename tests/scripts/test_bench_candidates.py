@@ -129,6 +129,7 @@ def test_proxy_mode_is_run_and_compared(proxy, tmp_path, tiny_bert, monkeypatch,
     assert set(line["accuracy"]) == {"probe", "random", "transformer", "candidates"}
     assert line["agreement"]["rows"] == 48  # unasked rows after two batches
     assert len(line["recall"]) == 1
+    assert 0 <= line["other_seed"] <= 1
     assert "| tiny | 1 |" in capsys.readouterr().out
 
 
