@@ -13,10 +13,10 @@ import torch
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError
 from dal.learners.committee_learner import CommitteeLearner
-from dal.learners.text import token_states
+from dal.learners.text import embeddings, token_states
 from dal.learners.transformer_learner import TransformerLearner
 from dal.modules.adapting import LoRA
-from dal.modules.cached_trunk import UpperLayers
+from dal.modules.cached_trunk import LowerLayers, UpperLayers
 from dal.store.cache_contents import cache_entries
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
@@ -32,13 +32,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of texts whose states are computed."""
     counts: list[int] = []
-    run = token_states.run_pass
+    run = embeddings.run_pass
 
     def counted(module, texts, rows, **options):
-        counts.append(len(rows))
+        if isinstance(module, LowerLayers):
+            counts.append(len(rows))
         return run(module, texts, rows, **options)
 
-    monkeypatch.setattr(token_states, "run_pass", counted)
+    monkeypatch.setattr(embeddings, "run_pass", counted)
     return counts
 
 

@@ -1,14 +1,14 @@
 """Embeddings of texts by a pretrained encoder, cached on disk row by row."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from dal.learners.training.tensor_rows import TensorPrepared
 from dal.monitor import JoinedPasses
 
 EMBEDDINGS = frozenset({"embeddings"})
+
+_Collected = TypeVar("_Collected", bound=Collector)
 
 #: Types other than float32 in which embeddings may be cached.
 CachedAs = Literal["float16"]
@@ -109,22 +111,22 @@ class Embedder:
     def _computed(
         self, texts: TextPrepared, monitor: Monitor, rows: Rows, *, keep_unfinished: bool = False
     ) -> Iterator[Chunk]:
-        encoder, progress = _Encoder(self.model).to(self.device), JoinedPasses(monitor, len(rows))
-        for chosen in np.split(rows, range(_CHUNK, len(rows), _CHUNK)):
-            collector = Collector(EMBEDDINGS, len(chosen), provides=EMBEDDINGS, multilabel=False, device=encoder.device)
-            run = partial(
-                run_pass,
-                encoder,  # type: ignore[arg-type]
-                texts,
-                torch.from_numpy(chosen),
-                token_budget=self.token_budget,
-                precision=self.precision,
-                collector=collector,
-                monitor=progress,
-            )
-            chunk = partial(self._chunk, texts, chosen, collector)
-            yield from chunks_of(run, collector, chunk, keep_unfinished=keep_unfinished)
-        progress.close()
+        encoder = _Encoder(self.model).to(self.device)
+
+        def collector(chosen: Rows) -> Collector:
+            return Collector(EMBEDDINGS, len(chosen), provides=EMBEDDINGS, multilabel=False, device=encoder.device)
+
+        yield from computed_chunks(
+            encoder,
+            texts,
+            np.split(rows, range(_CHUNK, len(rows), _CHUNK)),
+            collector,
+            partial(self._chunk, texts),
+            token_budget=self.token_budget,
+            precision=self.precision,
+            keep_unfinished=keep_unfinished,
+            monitor=monitor,
+        )
 
     def _chunk(self, texts: TextPrepared, rows: Rows, collector: Collector) -> Chunk:
         """The vectors of those of the rows that are finished.
@@ -146,24 +148,50 @@ class Embedder:
         return Chunk(texts.digests[rows[done]], np.ones(len(vectors), np.int64), vectors)
 
 
-def chunks_of(
-    run: Callable[[], Any], collector: Collector, chunk: Callable[[], Chunk], *, keep_unfinished: bool
+def computed_chunks(
+    network: nn.Module,
+    texts: TextPrepared,
+    parts: Sequence[Rows],
+    collector: Callable[[Rows], _Collected],
+    chunk: Callable[[Rows, _Collected], Chunk],
+    *,
+    token_budget: int,
+    precision: Precision,
+    keep_unfinished: bool,
+    monitor: Monitor,
 ) -> Iterator[Chunk]:
-    """Run a pass, and return what it has collected, also if the pass is interrupted and `keep_unfinished` is set.
+    """Run a pass for each part of the rows, and return what it has collected.
 
     Args:
-        run: the pass.
-        collector: collector of the pass.
-        chunk: function that returns the values of its finished rows.
+        network: network of the passes.
+        texts: tokenized texts.
+        parts: indices of the rows of each pass.
+        collector: function that returns the collector of a pass over some rows.
+        chunk: function that returns the values of those of the rows that the collector has finished.
+        token_budget: initial number of tokens per batch.
+        precision: precision of the network.
         keep_unfinished: whether the rows finished before an error or an interruption are returned first.
+        monitor: receives the progress of all passes as that of one.
     """
-    try:
-        run()
-    except BaseException:  # Ctrl-C among others
-        if keep_unfinished and bool(collector.finished.any()):
-            yield chunk()
-        raise
-    yield chunk()
+    progress = JoinedPasses(monitor, sum(map(len, parts)))
+    for rows in parts:
+        collected = collector(rows)
+        try:
+            run_pass(
+                network,  # type: ignore[arg-type]
+                texts,
+                torch.from_numpy(rows),
+                token_budget=token_budget,
+                precision=precision,
+                collector=collected,
+                monitor=progress,
+            )
+        except BaseException:  # Ctrl-C among others
+            if keep_unfinished and bool(collected.finished.any()):
+                yield chunk(rows, collected)
+            raise
+        yield chunk(rows, collected)
+    progress.close()
 
 
 class _Embeddings(TensorPrepared):

@@ -16,13 +16,11 @@ from dal.data.class_descriptions import DESCRIPTIONS
 from dal.errors import LearnerError
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.collector import Collector
-from dal.learners.inference import run_pass
 from dal.learners.text.adapted_encoders import shown_model
-from dal.learners.text.embeddings import chunks_of, fingerprint, refusing_encoder
+from dal.learners.text.embeddings import computed_chunks, fingerprint, refusing_encoder
 from dal.learners.text.row_store import Chunk, Rows, RowStore, StoredRows, digest_key, items_of
 from dal.learners.text.tokens import TextPrepared
 from dal.modules.cached_trunk import STATES, LowerLayers
-from dal.monitor import JoinedPasses
 
 _log = logging.getLogger("dal")
 
@@ -148,23 +146,18 @@ class TokenStates:
     ) -> Iterator[Chunk]:
         with refusing_encoder(self._model):
             lower = LowerLayers(self._model, self._upper).to(self._device)
-        progress = JoinedPasses(monitor, len(missing))
-        for part in np.split(index[missing], range(_CHUNK, len(missing), _CHUNK)):
-            lengths = texts.lengths.numpy()[part]
-            gathered = _StateCollector(lengths, lower.width)
-            run = partial(
-                run_pass,
-                lower,  # type: ignore[arg-type]
-                texts,
-                torch.from_numpy(part),
-                token_budget=self._token_budget,
-                precision="float32",
-                collector=gathered,
-                monitor=progress,
-            )
-            chunk = partial(self._chunk, texts, part, gathered)
-            yield from chunks_of(run, gathered, chunk, keep_unfinished=keep_unfinished)
-        progress.close()
+        rows = index[missing]
+        yield from computed_chunks(
+            lower,
+            texts,
+            np.split(rows, range(_CHUNK, len(rows), _CHUNK)),
+            lambda part: _StateCollector(texts.lengths.numpy()[part], lower.width),
+            partial(self._chunk, texts),
+            token_budget=self._token_budget,
+            precision="float32",
+            keep_unfinished=keep_unfinished,
+            monitor=monitor,
+        )
 
     def _chunk(self, texts: TextPrepared, rows: Rows, gathered: "_StateCollector") -> Chunk:
         """The states of those of the rows that are finished."""
