@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         Random,
     )
     from dal.strategies.candidates import SEALS, AnchorAL, Candidates, RandomSubset
-    from dal.strategies.proxy_candidates import LinearProxy
+    from dal.strategies.proxy_candidates import LinearProxy, RefreshedProxy
     from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy
 
     __version__: str
@@ -84,6 +84,7 @@ _HOMES = {
     "Project": "dal.annotate.project_api",
     "Query": "dal.strategy",
     "RandomSubset": "dal.strategies.candidates",
+    "RefreshedProxy": "dal.strategies.proxy_candidates",
     "RoundState": "dal.strategy",
     "Rows": "dal.data",
     "SEALS": "dal.strategies.candidates",
@@ -133,6 +134,7 @@ __all__ = [
     "Query",
     "Random",
     "RandomSubset",
+    "RefreshedProxy",
     "RoundState",
     "Rows",
     "ScoreStrategy",

@@ -28,6 +28,7 @@ from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import History, StoppingRule, judged
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import LABELS
+from dal.strategies.candidates import Candidates
 from dal.strategies.random import Random
 from dal.strategy import Strategy, all_needs
 
@@ -233,7 +234,9 @@ class Ranker:
     def _recall(self, batch: QueriedBatch) -> str | None:
         """The recall of the candidates, as `dal ask` says it."""
         assert self._experiment is not None
-        measured = self._experiment.recall_every and self._experiment.candidates is not None
+        candidates = self._experiment.candidates
+        keeps = isinstance(candidates, Candidates) and candidates.keeps
+        measured = candidates is not None and (self._experiment.recall_every or keeps)
         return recall_of(batch) if measured else None
 
     def _line(self, session: Session, rule: StoppingRule) -> dict[str, Any]:

@@ -54,7 +54,11 @@ def _reads(each: Any) -> str:
         free = "depends on its options" if each.label_free is None else ", ".join(sorted(each.label_free)) or "nothing"
         return f"provides: {provides}; without training: {free}"
     if each.name in found(CANDIDATES):
-        return f"reads: {', '.join(sorted(each.needs))}, before any training" if each.needs else "reads: nothing"
+        if each.needs is None or each.keeps is None:
+            return "reads: depends on its options"
+        read = f"{', '.join(sorted(each.needs))}, before any training" if each.needs else ""
+        kept = f"{', '.join(sorted(each.keeps))} of the model of an earlier round" if each.keeps else ""
+        return f"reads: {'; '.join(part for part in (read, kept) if part) or 'nothing'}"
     if each.name not in found(STRATEGIES):
         return ""
     sets = [("", each.needs), ("labeled ", each.labeled_needs), ("target ", each.target_needs)]

@@ -84,6 +84,7 @@ class Description:
         built_in: whether that package is dal itself.
         summary: first line of its docstring.
         needs, labeled_needs, target_needs: outputs that a strategy reads; None when they depend on its options.
+        keeps: outputs of earlier rounds that a candidate generator reads; None when they depend on its options.
         provides, label_free: outputs that a learner computes; None when they depend on its options.
         multilabel: whether a strategy supports multi-label outputs; None when it depends on its options.
         paper, advice: class attributes of the same names.
@@ -98,6 +99,7 @@ class Description:
     needs: frozenset[str] | None = frozenset()
     labeled_needs: frozenset[str] | None = frozenset()
     target_needs: frozenset[str] | None = frozenset()
+    keeps: frozenset[str] | None = frozenset()
     provides: frozenset[str] | None = frozenset()
     label_free: frozenset[str] | None = frozenset()
     multilabel: bool | None = False

@@ -13,7 +13,7 @@ from typing import Any
 from dal.errors import ConfigError, did_you_mean, one_line, shortened
 
 #: Class attributes that are sets of names, texts, and flags.
-SETS = ("needs", "labeled_needs", "target_needs", "provides", "label_free")
+SETS = ("needs", "labeled_needs", "target_needs", "provides", "label_free", "keeps")
 TEXTS = ("paper", "advice")
 FLAGS = ("multilabel",)
 

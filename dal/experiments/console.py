@@ -292,10 +292,14 @@ def recall_text(line: Mapping[str, Any]) -> str:
     asked, (recall, count, of) = len(line.get("rows") or ()), (candidates.get(key) for key in ("recall", "count", "of"))
     if not (isinstance(recall, int | float) and isinstance(count, int) and isinstance(of, int) and of):
         return ""
-    return (
-        f"candidates: {count:,} of {of:,} rows contain {round(recall * asked)} of the {asked} that the whole pool "
-        f"would have given (recall {recall:.2f}, by chance {count / of:.2f})"
-    )
+    chance = f"(recall {recall:.2f}, by chance {count / of:.2f})"
+    found = f"{round(recall * asked)} of the {asked} that"
+    if candidates.get("scored") == of:
+        return (
+            f"candidates: all {of:,} rows were scored; {count:,} candidates from the pass before would have contained "
+            f"{found} were chosen {chance}"
+        )
+    return f"candidates: {count:,} of {of:,} rows contain {found} the whole pool would have given {chance}"
 
 
 class _Checking(Monitor):

@@ -113,10 +113,16 @@ class RoundLines:
 
 
 def candidates_of(batch: QueriedBatch | None) -> dict[str, Any]:
-    """How many of the unasked rows were scored, and the recall of them where it was measured; {} if all were."""
-    if batch is None or not 0 < batch.candidates < batch.unasked:
+    """How many of the unasked rows were candidates, and their recall where it was measured; {} if all rows were.
+
+    A round that scored all rows has the candidates that an earlier pass would have given, where it measured them.
+    """
+    count = 0 if batch is None else batch.measured_candidates or batch.candidates
+    if batch is None or not 0 < count < batch.unasked:
         return {}
-    counts: dict[str, Any] = {"count": batch.candidates, "of": batch.unasked}
+    counts: dict[str, Any] = {"count": count, "of": batch.unasked}
+    if batch.candidates != count:
+        counts["scored"] = batch.candidates
     if batch.candidate_recall is not None:
         counts |= {"recall": batch.candidate_recall, "recall_seconds": batch.seconds.get("recall", 0.0)}
     return {"candidates": counts}

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +19,13 @@ from dal.outputs import Outputs, listing
 from dal.session.checked_arguments import check_needs, reads_trained
 from dal.session.current_model import CurrentModel
 from dal.session.distance_memory import SessionMemory
+from dal.session.last_pass import MeasuredCandidates
 from dal.session.near_duplicates import near_duplicates
 from dal.session.pool_state import PoolState
 from dal.session.queried_batch import QueriedBatch
+from dal.session.round_candidates import RoundCandidates, RowsToScore
 from dal.session.seeds import Seeds, Stream
-from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
+from dal.strategies.candidates import Candidates
 from dal.strategy import Query, RoundState, Selection, Strategy, all_needs, choose, name_of
 
 _RESCORED = 4  # rows per wanted row to score again exactly after a pass in reduced precision
@@ -41,6 +44,7 @@ class Acquisition:
             measure the recall of the candidates; 0 for never.
         seed: together with the round it determines every random choice.
         monitor: receives the progress of passes.
+        folder: run folder, for the pass that a generator keeps; None keeps it in memory.
 
     Attributes:
         memory: strategy state kept between rounds.
@@ -56,12 +60,12 @@ class Acquisition:
         seed: int,
         monitor: Monitor,
         recall_every: int = 0,
+        folder: Path | None = None,
     ) -> None:
         self._pool, self._learner, self._model = pool, learner, model
-        self._generator, self._seed, self._monitor = candidates, seed, monitor
-        self._recall_every = recall_every
+        self._seed, self._monitor, self._recall_every = seed, monitor, recall_every
         self.memory = SessionMemory(len(pool), frozenset(learner.label_free))
-        self._candidate_memory: dict[Any, Any] = {}
+        self._candidates = RoundCandidates(pool, learner, model, candidates, folder, monitor)
 
     def choose(
         self, strategy: Strategy, n: int, pool_state: PoolState, round_state: RoundState, *, everywhere: bool = False
@@ -86,7 +90,10 @@ class Acquisition:
         acting, seeds = strategy.resolve(round_state), Seeds(self._seed, round_state.round)
         check_needs(acting, self._learner, multilabel=self._pool.multilabel)
         labeled, labels = pool_state.labeled_set
-        candidates = unlabeled if everywhere else self._candidates(unlabeled, labeled, labels, n, seeds)
+        scored = RowsToScore(unlabeled)
+        if not everywhere:
+            trained = bool(all_needs(acting)) and reads_trained(acting, self._learner)
+            scored = self._candidates.draw(unlabeled, labeled, labels, n, seeds, trained=trained)
         predictor, prepared, provided = self._model_for(acting, pool_state)
         select = partial(
             select_rows,
@@ -100,35 +107,43 @@ class Acquisition:
             state=round_state,
             monitor=self._monitor,
         )
-        selection, pool, seconds = select(candidates, memory=self.memory, recorded=recorded_outputs(provided))
-        recall, k = None, self._recall_every
-        if k and seeds.round % k == 1 % k and predictor is not None and len(candidates) < len(unlabeled):
+        recorded = recorded_outputs(provided) | scored.keeps
+        selection, pool, seconds = select(scored.rows, memory=self.memory, recorded=recorded)
+        rows, scores = scored.rows[selection.positions], selection.scores
+        measured, k = None, self._recall_every
+        if scored.keeps:
+            with timed(seconds, "keep"):
+                passes = [(unlabeled, pool), self._pass_over_asked(unlabeled, scored.keeps, seeds)]
+                measured = self._candidates.keep(scored, rows, passes, seeds.round)
+        elif k and seeds.round % k == 1 % k and predictor is not None and len(scored.rows) < len(unlabeled):
             with timed(seconds, "recall"):
                 whole, _, _ = select(unlabeled)
-                recall = int(torch.isin(unlabeled[whole.positions], candidates).sum()) / n
-        positions, scores = selection.positions, selection.scores
+                recall = int(torch.isin(unlabeled[whole.positions], scored.rows).sum()) / n
+                measured = MeasuredCandidates(recall, len(scored.rows))
         duplicates = seeds.generator(Stream.DUPLICATES)
         notes = {name: float(value) for name, value in selection.notes.items()}
         if UNPARSED_SHARE in pool.names and len(pool):
             notes[UNPARSED_SHARE] = float(pool[UNPARSED_SHARE].mean())
         return QueriedBatch(
             round=seeds.round + 1,
-            rows=candidates[positions],
+            rows=rows,
             scores=None if scores is None else scores.detach().double().cpu(),
             notes=notes,
             strategy=name_of(acting),
-            candidates=len(candidates),
-            near_duplicates=near_duplicates(self._pool.inputs, candidates, positions, pool, duplicates),
+            candidates=len(scored.rows),
+            near_duplicates=near_duplicates(self._pool.inputs, scored.rows, selection.positions, pool, duplicates),
             seconds=seconds,
             reason=selection.reason,
             configured="" if name_of(acting) in name_of(strategy) else name_of(strategy),
             unasked=len(unlabeled),
-            candidate_recall=recall,
+            candidate_recall=None if measured is None else measured.recall,
+            measured_candidates=0 if measured is None else measured.count,
         )
 
     def continue_from(self, earlier: "Acquisition") -> None:
         """Take over the distances and the candidates' state of a selection from the same pool."""
-        self.memory, self._candidate_memory = earlier.memory, earlier._candidate_memory
+        self.memory = earlier.memory
+        self._candidates.continue_from(earlier._candidates)
 
     def measured(self, batch: QueriedBatch, round: int) -> QueriedBatch:
         """The same batch with the current model's mean uncertainty on it."""
@@ -141,29 +156,13 @@ class Acquisition:
             outputs = predictor.outputs(pool, batch.rows, {"logits"}, seed=seed, monitor=self._monitor)
             return replace(batch, uncertainty=mean_uncertainty(outputs), seconds=seconds)
 
-    def _candidates(self, unlabeled: Tensor, labeled: Tensor, labels: Tensor, n: int, seeds: Seeds) -> Tensor:
-        if self._generator is None:
-            return unlabeled
-        names, seed = frozenset(self._generator.needs), seeds.number(Stream.PASS)
-
-        def read(rows: Tensor) -> Outputs:
-            pool = self._model.prepare("pool")
-            outputs = self._learner.untrained(pool).outputs(pool, rows, names, seed=seed, monitor=self._monitor)
-            return outputs.declare(names, f"{type(self._generator).__name__}.needs")
-
-        return candidate_rows(
-            self._generator,
-            CandidateQuery(
-                unlabeled=unlabeled,
-                labeled=labeled,
-                labels=labels,
-                n=n,
-                generator=seeds.generator(Stream.CANDIDATES),
-                size=len(self._pool),
-                read=read,
-                memory=self._candidate_memory,
-            ),
-        )
+    def _pass_over_asked(self, unlabeled: Tensor, names: frozenset[str], seeds: Seeds) -> tuple[Tensor, Outputs]:
+        """The other rows of the pool, and their outputs: later rounds read those of labeled rows as well."""
+        asked = torch.ones(len(self._pool), dtype=torch.bool)
+        asked[unlabeled] = False
+        rows, prepared = asked.nonzero().flatten(), self._model.prepare("pool")
+        predictor, seed = self._model.predictor.around_thresholds(), seeds.number(Stream.PASS)
+        return rows, predictor.outputs(prepared, rows, names, seed=seed, monitor=self._monitor)
 
     def _model_for(
         self, acting: Strategy, pool_state: PoolState

@@ -31,6 +31,8 @@ class QueriedBatch:
         unasked: number of rows of the pool that could have been asked; 0 in batches of earlier versions.
         candidate_recall: share of the rows that the strategy would have selected among all unasked rows, 0 to 1, that
             were candidates; None if it was not measured.
+        measured_candidates: number of the candidates whose recall was measured; 0 if it was not. In a round that scored
+            all rows, these are the candidates that an earlier pass would have given.
     """
 
     round: int
@@ -46,6 +48,7 @@ class QueriedBatch:
     configured: str = ""
     unasked: int = 0
     candidate_recall: float | None = None
+    measured_candidates: int = 0
 
     @property
     def shown_strategy(self) -> str:
@@ -64,6 +67,7 @@ class QueriedBatch:
             "uncertainty": self.uncertainty,
             "unasked": self.unasked,
             "candidate_recall": self.candidate_recall,
+            "measured_candidates": self.measured_candidates,
         }
 
     @classmethod
@@ -98,4 +102,5 @@ _DETAILS: dict[str, tuple[type, ...]] = {
     CONFIGURED: (str,),
     "unasked": (int,),
     "candidate_recall": (int, float, type(None)),
+    "measured_candidates": (int,),
 }

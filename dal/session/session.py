@@ -186,6 +186,7 @@ class Session(SessionQueries, SessionAnswers, SessionModel):
             seed=seed,
             monitor=monitor,
             recall_every=int(recall_every),
+            folder=self.folder,
         )
         self._figures = StoppingFigures(
             self.data,

@@ -26,6 +26,7 @@ METRICS = "metrics.jsonl"
 LABELS = "labels.db"
 ROWS = "rows.db"
 MODEL = "model"
+LAST_PASS = "last_pass"
 ENVIRONMENT = "environment.json"
 LOCK = ".lock"
 #: File that marks the folder of a model that was saved on its own.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, NeedError, SelectionError
-from dal.functional.checking import as_integer, shown
+from dal.functional.checking import as_integer, number, shown
 from dal.functional.neighbors import k_nearest
 from dal.functional.seeding import kmeans_plusplus
 from dal.learner import Learner
@@ -36,6 +36,8 @@ class CandidateQuery:
         read: function from rows to their declared outputs, computed by an untrained model.
         memory: values kept between the rounds of a session in one process. A resumed session starts with an empty one
             and must produce the same candidates.
+        read_kept: function from rows to the outputs `keeps` of the generator, as the trained model of the latest pass
+            over the whole pool computed them, in half precision; None for a generator without `keeps`.
     """
 
     unlabeled: Tensor
@@ -46,6 +48,7 @@ class CandidateQuery:
     size: int
     read: Callable[[Tensor], Outputs]
     memory: dict[Any, Any] = field(default_factory=dict)
+    read_kept: Callable[[Tensor], Outputs] | None = None
 
     def sample(self, count: int) -> Tensor:
         """Draw `count` of the unasked rows at random, ascending; all of them if there are no more than that."""
@@ -60,11 +63,21 @@ class Candidates(ABC):
 
     Class attributes (plain and unannotated, so that they do not become options):
         needs: names of the outputs that the generator reads; all must be `label_free` in the learner.
+        keeps: names of the outputs of the trained model that the generator reads in later rounds, a vector per row.
+            Some rounds then score the whole pool and keep these outputs, and the others score what `choose` draws by
+            them. Each pass over the whole pool measures the recall of the candidates that it replaces, and with it the
+            number of rounds to the next one goes up or down by one: see `min_recall` and `every`.
+        min_recall: recall, above 0 and up to 1, from which the passes become rarer. May be an option of the same name.
+        every: maximum number of rounds from one pass over the whole pool to the next, at least 2. May be an option of
+            the same name.
         paper: reference of the method.
         advice: one line of guidance: when to use the generator and when not.
     """
 
     needs = frozenset()  # type: ignore[var-annotated]
+    keeps = frozenset()  # type: ignore[var-annotated]
+    min_recall = 0.9
+    every = 5
     paper = ""
     advice = ""
 
@@ -86,7 +99,7 @@ class RandomSubset(Candidates):
     advice = "The cheapest option for a large pool. A rare class stays rare among the candidates: see AnchorAL."
 
     def __post_init__(self) -> None:
-        at_least_one(self, "size")
+        at_least(self, "size", 1)
 
     def choose(self, query: CandidateQuery) -> Tensor:
         """Draw `size` rows at random."""
@@ -115,7 +128,7 @@ class SEALS(Candidates):
     advice = "Rare classes in huge pools, once each has a label. Ignores rows far from all labels: start broadly."
 
     def __post_init__(self) -> None:
-        at_least_one(self, "neighbors")
+        at_least(self, "neighbors", 1)
 
     def choose(self, query: CandidateQuery) -> Tensor:
         """Return the neighbours of labeled rows that were never asked."""
@@ -160,8 +173,8 @@ class AnchorAL(Candidates):
     advice = "Large pools with rare classes that all have a few labels. A class without a label gets no candidates."
 
     def __post_init__(self) -> None:
-        at_least_one(self, "anchors")
-        at_least_one(self, "size")
+        at_least(self, "anchors", 1)
+        at_least(self, "size", 1)
 
     def choose(self, query: CandidateQuery) -> Tensor:
         """Return the best rows of all classes in turn."""
@@ -204,10 +217,11 @@ def as_candidates(given: int | Candidates | None) -> Candidates | None:
 
 
 def check_candidates(candidates: Candidates | None, learner: Learner) -> None:
-    """Check at the start of a session that the learner provides the generator's inputs without training.
+    """Check at the start of a session that the learner provides what the generator reads.
 
     Raises:
-        NeedError: an input is missing.
+        ConfigError: the generator keeps outputs, and its `every` or `min_recall` is out of range.
+        NeedError: an output is missing.
     """
     offered = closure(learner.label_free)
     missing = sorted(frozenset() if candidates is None else frozenset(candidates.needs) - offered)
@@ -216,6 +230,15 @@ def check_candidates(candidates: Candidates | None, learner: Learner) -> None:
             f"{type(candidates).__name__} reads {', '.join(missing)} before anything is trained, which "
             f"{type(learner).__name__} does not offer; it offers {', '.join(sorted(offered)) or 'nothing'}. Set "
             "candidates to a number for a random subset, or use another learner"
+        )
+    if candidates is None or not candidates.keeps:
+        return
+    check_schedule(candidates)
+    if absent := sorted(frozenset(candidates.keeps) - closure(learner.provides)):
+        raise NeedError(
+            f"{type(candidates).__name__} keeps {', '.join(absent)} of the trained model, which "
+            f"{type(learner).__name__} does not offer: set candidates to LinearProxy or to a number, or use another "
+            "learner"
         )
 
 
@@ -246,11 +269,18 @@ def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
     return taken.nonzero().flatten()
 
 
-def at_least_one(candidates: Candidates, name: str) -> None:
-    """Raise `ConfigError` if an option of a generator is not a whole number above 0."""
+def at_least(candidates: Candidates, name: str, least: int) -> None:
+    """Raise `ConfigError` if an attribute of a generator is not a whole number from `least`."""
     value = getattr(candidates, name)
-    if (as_integer(value) or 0) < 1:
-        raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {shown(value)}")
+    given = as_integer(value)
+    if given is None or given < least:
+        raise ConfigError(f"{name} of {type(candidates).__name__} must be at least {least}, got {shown(value)}")
+
+
+def check_schedule(candidates: Candidates) -> None:
+    """Raise `ConfigError` if `every` or `min_recall` of a generator is out of range."""
+    at_least(candidates, "every", 2)
+    number(candidates.min_recall, f"min_recall of {type(candidates).__name__}", above=0, most=1, error=ConfigError)
 
 
 def _unit(outputs: Outputs) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.errors import NeedError, SelectionError
-from dal.outputs import closure
-from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
+from dal.errors import ConfigError, NeedError, SelectionError
+from dal.outputs import Outputs, closure
+from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows, check_schedule
 from dal.testing.conformance_report import Check, CheckFailure, Report, error_summary, run_checks
 from dal.testing.real_loop import CLASSES, LABELED, ROWS, check_loop, small_learner, small_task
 from dal.testing.values import (
@@ -48,6 +48,16 @@ class Pool:
         learner = small_learner()
         prepared = learner.prepare(data.pool)
         names, declaration = frozenset(generator.needs), f"{type(generator).__name__}.needs"
+        kept = frozenset(generator.keeps)
+        known = torch.arange(min(LABELED, self.rows))  # a pass is kept in rounds with a trained model only
+        trained = learner.fit(prepared, known, data.pool.labels[known], seed=0) if kept else None
+
+        def read_kept(rows: Tensor) -> Outputs:
+            assert trained is not None
+            outputs = trained.outputs(prepared, rows, kept)
+            half = {name: outputs[name].half().float() for name in kept}
+            return Outputs(half, length=len(rows)).declare(kept, f"{type(generator).__name__}.keeps")
+
         labels: Tensor = torch.arange(self.labeled) % self.classes
         if self.multilabel:
             labels = torch.nn.functional.one_hot(labels, CLASSES).bool()
@@ -60,6 +70,7 @@ class Pool:
             size=self.rows,
             read=lambda rows: learner.untrained(prepared).outputs(prepared, rows, names).declare(names, declaration),
             memory={} if memory is None else memory,
+            read_kept=read_kept if kept else None,
         )
 
 
@@ -74,12 +85,20 @@ def drawn(generator: Candidates, query: CandidateQuery, where: str) -> Tensor:
 
 
 def check_generator_declaration(generator: Candidates) -> None:
-    """`needs` is a plain set of names that need no training."""
-    check_plain(generator, ("needs", "paper", "advice"))
-    check_names(generator, ("needs",))
+    """`needs` is a plain set of names that need no training, `keeps` one of vectors of a trained model."""
+    check_plain(generator, ("needs", "keeps", "paper", "advice"))
+    check_names(generator, ("needs", "keeps"))
     offered = closure(small_learner().label_free) | {"surprisal"}
     if unknown := sorted(frozenset(generator.needs) - offered):
         raise CheckFailure(f"needs has {', '.join(unknown)}: only {', '.join(sorted(offered))} need no training")
+    vectors = {"features", "embeddings", "logits", "probs", "log_probs"}
+    if unknown := sorted(frozenset(generator.keeps) - vectors):
+        raise CheckFailure(f"keeps has {', '.join(unknown)}: a vector for each row have {', '.join(sorted(vectors))}")
+    if generator.keeps:
+        try:
+            check_schedule(generator)
+        except ConfigError as error:
+            raise CheckFailure(str(error)) from None
 
 
 def check_cases(generator: Candidates) -> None:

@@ -32,6 +32,7 @@ from dal.learners.ranks import Job, current_ranks, sharing_with
 from dal.learners.transformer_learner import TransformerLearner
 from dal.strategies.disagreement import BALD
 from dal.strategies.gradient import BADGE
+from dal.strategies.proxy_candidates import RefreshedProxy
 from dal.strategy import Strategy
 
 TRAINER = material.silent_trainer()
@@ -289,11 +290,13 @@ def test_run_with_ddp_asks_the_same_questions(started, learner, tmp_path, monkey
     assert asked[0] == asked[1]
 
 
-def experiment(folder: Path, learner: Any, rounds: int = 2, strategy: Strategy | None = None) -> Experiment:
+def experiment(
+    folder: Path, learner: Any, rounds: int = 2, strategy: Strategy | None = None, candidates: Any = None
+) -> Experiment:
     return Experiment(
         Splits(ticket_rows(120), ticket_rows(40, seed=1)), learner, strategy or BALD(), start=12, batch=8,  # type: ignore[arg-type]
         rounds=rounds, seeds=[3],
-        baseline=None, folder=str(folder), pool_sample=30, report=False, quiet=True,
+        baseline=None, folder=str(folder), pool_sample=30, report=False, quiet=True, candidates=candidates,
     )  # fmt: skip
 
 
@@ -363,6 +366,21 @@ def test_ranks_choose_what_one_process_chooses(leader: Leader, learner: Transfor
         found.append(outcome(tmp_path / str(len(found))))
     assert found[0] == found[1]
     assert commands.count("choice") == 2  # the first batch is random
+
+
+def test_features_on_the_ranks_are_kept_for_candidates(leader: Leader, learner, tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_outputs, "WIDE", 4 * 4 * 90)
+    commands: list[str] = []
+    run = leader.run
+    monkeypatch.setattr(leader, "run", lambda command, *jobs: commands.append(command) or run(command, *jobs))
+    found = []
+    for sharing in (None, leader):
+        with sharing_with(sharing):
+            experiment(tmp_path / str(len(found)), learner, 3, BADGE(), RefreshedProxy(30, 0.01)).run()
+        found.append(outcome(tmp_path / str(len(found))))
+    assert found[0] == found[1]
+    assert [line.get("candidates", {}).get("count") for line in found[0][0]] == [None, None, 30, 30]
+    assert commands.count("reading of outputs") >= 2
 
 
 def test_probe_runs_on_several_ranks_too(leader: Leader, tiny_bert, tmp_path, monkeypatch):

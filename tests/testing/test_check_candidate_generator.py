@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.strategies.candidates import SEALS, AnchorAL, CandidateQuery, Candidates, RandomSubset
-from dal.strategies.proxy_candidates import LinearProxy
+from dal.strategies.proxy_candidates import LinearProxy, RefreshedProxy
 from dal.testing import CANDIDATE_CHECKS, ConformanceError, Report, candidate_report, check_candidate_generator
 
 
@@ -103,9 +103,22 @@ class NoDataclass(FirstRows):
         super().__init__()
 
 
+@dataclass(frozen=True)
+class KeepsSamples(FirstRows):
+    keeps = frozenset({"mc_logits"})
+
+
+@dataclass(frozen=True)
+class NeverPasses(FirstRows):
+    keeps = frozenset({"features"})
+    every = 0
+
+
 WRONG: list[tuple[str, type[Candidates]]] = [
     ("declaration", NeedsAModel),
     ("declaration", AnnotatedNeeds),
+    ("declaration", KeepsSamples),
+    ("declaration", NeverPasses),
     ("every kind of pool", NeedsLabels),
     ("every kind of pool", Places),
     ("every kind of pool", Twice),
@@ -143,6 +156,7 @@ def test_every_check_has_a_generator_that_it_fails_on() -> None:
         SEALS(3),
         AnchorAL(size=20),
         LinearProxy(20),
+        RefreshedProxy(20),
         RandomSubset,
     ],
     ids=repr,

@@ -1,0 +1,169 @@
+"""Outputs of the latest pass over the whole pool, kept between rounds for candidate generators."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dal.errors import LearnerError, NeedError, SessionError
+from dal.outputs import Outputs
+from dal.store.atomic_files import named, open_regular, replacing, write_whole
+from dal.store.bounded_json import parse_json
+from dal.store.run_folder import LAST_PASS, writing
+
+_FACTS = "pass.json"
+_VERSION = 1
+_FACTS_BYTES = 1 << 16
+_BLOCK = 32_768  # rows that are converted at once
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCandidates:
+    """The recall of candidates in a round that scored the whole pool.
+
+    Attributes:
+        recall: share of the batch, 0 to 1, that was among the candidates.
+        count: number of these candidates.
+    """
+
+    recall: float
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class LastPass:
+    """Outputs of all rows of the pool, as a model computed them in an earlier round, in half precision.
+
+    Attributes:
+        round: round of the pass.
+        distance: number of rounds to the next pass over the whole pool.
+        model: marker of the model (`CurrentModel.marker`).
+        values: name -> array (N, D) float16.
+        measured: recall of the candidates that the round would have had; None if it was not measured.
+    """
+
+    round: int
+    distance: int
+    model: str
+    values: Mapping[str, NDArray[np.float16]]
+    measured: MeasuredCandidates | None
+
+    def read(self, rows: Tensor) -> Outputs:
+        """Outputs of some rows, (n, D) float32 each."""
+        index = rows.numpy()
+        return Outputs({name: torch.from_numpy(value[index]).float() for name, value in self.values.items()})
+
+
+def keep_pass(
+    folder: Path | None,
+    passes: Sequence[tuple[Tensor, Outputs]],
+    names: Iterable[str],
+    *,
+    pool: Any,
+    round: int,
+    distance: int,
+    model: str,
+    measured: MeasuredCandidates | None,
+) -> LastPass:
+    """Keep outputs of the whole pool: in `folder`, where they replace those of an earlier pass, or in memory.
+
+    A kill leaves the earlier pass or the new one.
+
+    Args:
+        folder: run folder; None for memory.
+        passes: rows (n,) int64 and their outputs; each row of the pool is in one of them.
+        names: names of the outputs to keep.
+        pool: the `dal.data.Rows` of the pool.
+        round: round of the pass.
+        distance: number of rounds to the next pass over the whole pool.
+        model: marker of the model.
+        measured: recall of the candidates that the round would have had.
+
+    Raises:
+        NeedError: an output has no vector (D,) per row.
+        LearnerError: an output is not finite.
+        SessionError: the folder cannot be written.
+    """
+    widths = {name: _width(name, [outputs for _, outputs in passes]) for name in names}
+    owner, place = torch.empty(len(pool), dtype=torch.int64), torch.empty(len(pool), dtype=torch.int64)
+    for number, (rows, _) in enumerate(passes):
+        owner[rows], place[rows] = number, torch.arange(len(rows))
+
+    def blocks_of(name: str) -> Iterator[NDArray[np.float16]]:
+        for start in range(0, len(pool), _BLOCK):
+            own, at = owner[start : start + _BLOCK], place[start : start + _BLOCK]
+            values = torch.empty(len(own), widths[name])
+            for number, (_, outputs) in enumerate(passes):
+                here = own == number
+                if bool(here.any()):
+                    values[here] = outputs.blockwise(name)[at[here].to(outputs.device)].float().cpu()
+            if not bool(values.isfinite().all()):
+                raise LearnerError(f"{name} of the trained model has numbers that are not finite")
+            yield values.clamp_(-_LARGEST, _LARGEST).half().numpy()
+
+    if folder is None:
+        held = {name: np.concatenate(list(blocks_of(name))) for name in widths}
+        return LastPass(round, distance, model, held, measured)
+    facts = {
+        "version": _VERSION,
+        "round": round,
+        "distance": distance,
+        "model": model,
+        "pool": pool.fingerprint,
+        "widths": widths,
+        "recall": None if measured is None else measured.recall,
+        "candidates": 0 if measured is None else measured.count,
+    }
+    with writing(folder / LAST_PASS), replacing(folder / LAST_PASS) as new:
+        for name in widths:
+            with (new / f"{name}.f16").open("wb") as file:
+                for block in blocks_of(name):
+                    file.write(block.tobytes())  # not through a memory map: a full disk would end the process
+        write_whole(new / _FACTS, json.dumps(facts) + "\n")
+    kept = load_pass(folder, widths, pool)
+    if kept is None:
+        raise SessionError(f"{named(folder / LAST_PASS)} was changed by another program while it was written")
+    return kept
+
+
+def load_pass(folder: Path, names: Iterable[str], pool: Any) -> LastPass | None:
+    """The pass that is kept in a run folder; None if there is none of this pool with these names, or it is damaged."""
+    try:
+        with open(open_regular(folder / LAST_PASS / _FACTS, os.O_RDONLY), "rb") as file:
+            facts = parse_json(file.read(_FACTS_BYTES))
+        if facts["version"] != _VERSION or facts["pool"] != pool.fingerprint:
+            return None
+        values = {
+            name: _mapped(folder / LAST_PASS / f"{name}.f16", (len(pool), int(facts["widths"][name]))) for name in names
+        }
+        measured = None
+        if facts["recall"] is not None:
+            measured = MeasuredCandidates(float(facts["recall"]), int(facts["candidates"]))
+        return LastPass(int(facts["round"]), int(facts["distance"]), str(facts["model"]), values, measured)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _width(name: str, passes: Sequence[Outputs]) -> int:
+    """Width D of an output (N, D)."""
+    value = next(outputs for outputs in passes if len(outputs)).blockwise(name)
+    shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
+    if len(shape) != 2:
+        raise NeedError(f"{name} has no vector for each row, which a candidate generator could keep: see its `keeps`")
+    return int(shape[1])
+
+
+def _mapped(path: Path, shape: tuple[int, int]) -> NDArray[np.float16]:
+    """Numbers of a file, which are read when they are indexed."""
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        if os.fstat(file.fileno()).st_size != np.float16().itemsize * shape[0] * shape[1]:
+            raise ValueError("the file is not complete")
+        return np.memmap(file, np.float16, "r", shape=shape)
