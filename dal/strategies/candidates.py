@@ -76,7 +76,7 @@ class Candidates(ABC):
 
     needs = frozenset()  # type: ignore[var-annotated]
     keeps = frozenset()  # type: ignore[var-annotated]
-    min_recall = 0.9
+    min_recall = 0.8
     every = 5
     paper = ""
     advice = ""

@@ -69,7 +69,7 @@ class RefreshedProxy(Candidates):
     """
 
     size: int = 100_000
-    min_recall: float = 0.9
+    min_recall: float = 0.8
     every: int = 5
 
     keeps = frozenset({"features"})

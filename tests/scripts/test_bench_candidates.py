@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parents[2] / "scripts" / "bench"
 
 def loaded(name: str) -> ModuleType:
     """A script, which imports others of its folder: tests/strategies has the name of one of them."""
-    others, path = {each: sys.modules.pop(each, None) for each in ("strategies", "candidates")}, list(sys.path)
+    others, path = {each: sys.modules.pop(each, None) for each in ("strategies", "candidates", "proxy")}, list(sys.path)
     try:
         return executed(name)
     finally:
@@ -114,22 +114,44 @@ def test_torn_last_line_is_left_out_and_not_continued(bench, folder):
     assert [line["data"] for line in bench.read_lines(folder / "recall.jsonl")] == ["tiny", "other"]
 
 
-def test_proxy_mode_is_run_and_compared(proxy, tmp_path, tiny_bert, monkeypatch, capsys):
-    monkeypatch.setattr(proxy, "MODEL", str(tiny_bert))
+@pytest.fixture
+def ticket_files(tmp_path: Path) -> Path:
+    """A folder with the data set `tiny`."""
     words = {"billing": "invoice money refund", "access": "password login locked"}
+    (tmp_path / "tiny").mkdir()
     for part, count in (("train", 60), ("test", 20)):
         labels = [("billing", "access")[i % 2] for i in range(count)]
         texts = [f"{words[label]} {part} {i}" for i, label in enumerate(labels)]
-        (tmp_path / "tiny").mkdir(exist_ok=True)
         pq.write_table(pa.table({"text": texts, "label_name": labels}), tmp_path / "tiny" / f"{part}.parquet")
-    given = ["--data", tmp_path, "--sets", "tiny", "--seeds", 1, "--start", 8, "--batch", 4, "--rounds", 1]
-    given += ["--pool", 60, "--steps", 1, "--folder", tmp_path / "runs", "--out", tmp_path / "proxy.jsonl"]
+    return tmp_path
+
+
+def test_proxy_mode_is_run_and_compared(proxy, ticket_files, tiny_bert, monkeypatch, capsys):
+    monkeypatch.setattr(proxy, "MODEL", str(tiny_bert))
+    given = ["--data", ticket_files, "--sets", "tiny", "--seeds", 1, "--start", 8, "--batch", 4, "--rounds", 1]
+    given += ["--pool", 60, "--steps", 1, "--folder", ticket_files / "runs", "--out", ticket_files / "proxy.jsonl"]
     assert proxy.main(list(map(str, given))) == 0
-    [line] = [json.loads(each) for each in (tmp_path / "proxy.jsonl").read_text(encoding="utf-8").splitlines()]
+    [line] = [json.loads(each) for each in (ticket_files / "proxy.jsonl").read_text(encoding="utf-8").splitlines()]
     assert set(line["accuracy"]) == {"probe", "random", "transformer", "candidates"}
     assert line["agreement"]["rows"] == 48  # unasked rows after two batches
     assert len(line["recall"]) == 1
     assert 0 <= line["other_seed"] <= 1
+    assert "| tiny | 1 |" in capsys.readouterr().out
+
+
+def test_refreshed_candidates_are_run_and_compared(ticket_files, tiny_bert, monkeypatch, capsys):
+    refreshed = loaded("refreshed_candidates")
+    monkeypatch.setattr(refreshed, "MODEL", str(tiny_bert))
+    given = ["--data", ticket_files, "--sets", "tiny", "--seeds", 1, "--start", 8, "--batch", 4, "--rounds", 4]
+    given += ["--pool", 60, "--steps", 1, "--size", 20, "--min_recall", 0.01, "--folder", ticket_files / "runs"]
+    assert refreshed.main(list(map(str, [*given, "--out", ticket_files / "refreshed.jsonl"]))) == 0
+    [line] = [json.loads(each) for each in (ticket_files / "refreshed.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [each["of"] for each in line["rounds"]] == [52, 48, 44, 40]
+    assert line["rounds"][0] == {"labels": 12, "scored": 52, "of": 52, "recall": None}
+    assert line["rounds"][1]["scored"] == 48
+    assert all(0 <= each["recall"] <= 1 for each in line["rounds"][1:])
+    assert {arm: len(each) for arm, each in line["accuracy"].items()} == {"candidates": 5, "whole": 5}
+    assert line["accuracy"]["candidates"][:3] == line["accuracy"]["whole"][:3]
     assert "| tiny | 1 |" in capsys.readouterr().out
 
 

@@ -1,0 +1,142 @@
+"""Candidates from the features of an earlier pass: their recall for a fine-tuned model, and the accuracy in the end.
+
+    python scripts/bench/refreshed_candidates.py --data FOLDER --out refreshed.jsonl       run what is missing
+    python scripts/bench/refreshed_candidates.py --out refreshed.jsonl --report           print the table, in Markdown
+
+FOLDER holds `NAME/train.parquet` and `NAME/test.parquet` with `text` and `label_name`. A cell is one data set with one
+seed and has two runs of fine-tuned MiniLM with the strategy `Margin`, from the same random start: one scores the whole
+pool in every round, the other has candidates from `RefreshedProxy`. Their recall is measured in all rounds, also in
+those that score the candidates only. The runs resume in --folder; a finished cell is one line of --out. With the given
+settings a cell takes 15 minutes of one CPU core or more.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dal import Experiment, Margin, RefreshedProxy, TextData, TransformerLearner
+
+sys.path.insert(0, str(Path(__file__).parent))
+from candidates import append_line, read_lines
+from proxy import interval
+from strategies import MODEL, table
+
+KEYS = ("data", "seed", "start", "batch", "rounds", "pool", "steps", "size", "min_recall")
+
+
+def run_cell(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """Accuracy by number of labels of both runs, and rows scored and recall in the rounds of the second one."""
+    folder = Path(options.data) / name
+    data = TextData(
+        str(folder / "train.parquet"),
+        label="label_name",
+        test=str(folder / "test.parquet"),
+        limit=options.pool,
+        test_limit=1000,
+    )
+    learner = TransformerLearner(MODEL, max_length=64, min_steps=options.steps, max_steps=options.steps)
+    candidates = RefreshedProxy(options.size, options.min_recall)
+    lines: dict[str, list[dict[str, Any]]] = {}
+    cpu_seconds = {}
+    for arm, given in {
+        "candidates": {"candidates": candidates, "recall_every": 1},
+        "whole": {},
+    }.items():
+        began = time.process_time()
+        run = Experiment(
+            data,
+            learner,
+            Margin(),
+            baseline=None,
+            start=options.start,
+            batch=options.batch,
+            rounds=options.rounds,
+            seeds=[seed],
+            folder=str(options.folder / f"{name}-{seed}-{arm}"),
+            save_model=False,
+            report=False,
+            **given,
+        )
+        lines[arm] = run.run().cells[f"Margin-seed{seed}"]
+        cpu_seconds[arm] = time.process_time() - began
+    rounds = []
+    for line in lines["candidates"][1:]:
+        counted = line.get("candidates", {})
+        unasked = options.pool - line["labels"] + options.batch
+        scored = counted.get("scored", counted["count"] if counted else unasked)
+        rounds.append({"labels": line["labels"], "scored": scored, "of": unasked, "recall": counted.get("recall")})
+    accuracy = {arm: [line["accuracy"] for line in each] for arm, each in lines.items()}
+    return {"accuracy": accuracy, "rounds": rounds, "cpu_seconds": cpu_seconds}
+
+
+def run(options: argparse.Namespace) -> None:
+    finished = {tuple(line[key] for key in KEYS) for line in read_lines(options.out)}
+    for seed in range(options.seeds):
+        for name in options.sets:
+            settings = (options.start, options.batch, options.rounds, options.pool, options.steps, options.size)
+            cell = (name, seed, *settings, options.min_recall)
+            if cell in finished:
+                continue
+            line = dict(zip(KEYS, cell, strict=True)) | run_cell(options, name, seed)
+            append_line(options.out, line)
+            print(f"{name}, seed {seed}: {[each['recall'] for each in line['rounds']]}", file=sys.stderr, flush=True)
+
+
+def report(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Recall by thirds of the rounds, share of rows that were scored, and difference of the accuracies."""
+    rows = []
+    for name in dict.fromkeys(line["data"] for line in lines):
+        of_set = [line for line in lines if line["data"] == name]
+        thirds: list[list[float]] = [[], [], []]
+        for line in of_set:
+            measured = [each["recall"] for each in line["rounds"] if each["recall"] is not None]
+            for number, recall in enumerate(measured):
+                thirds[3 * number // len(measured)].append(recall)
+        last = [each for line in of_set for each in line["rounds"][len(line["rounds"]) // 2 :]]
+        scored = sum(each["scored"] for each in last) / sum(each["of"] for each in last)
+        own = statistics.mean(line["accuracy"]["whole"][-1] for line in of_set)
+        end = [100 * (line["accuracy"]["candidates"][-1] - line["accuracy"]["whole"][-1]) for line in of_set]
+        area = [
+            100 * (statistics.mean(line["accuracy"]["candidates"]) - statistics.mean(line["accuracy"]["whole"]))
+            for line in of_set
+        ]
+        figures = [f"{statistics.mean(each):.2f}" for each in thirds]
+        rows.append(
+            [name, str(len(of_set)), *figures, f"{scored:.2f}", f"{100 * own:.1f}", interval(end), interval(area)]
+        )
+    recalls = ["recall, first third of the rounds", "second", "last"]
+    accuracies = ["accuracy, whole pool", "with candidates, at the end", "mean over the rounds"]
+    return table(["set", "seeds", *recalls, "rows scored, second half", *accuracies], rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=os.environ.get("DAL_TEST_DATA"), help="folder of data sets")
+    parser.add_argument("--sets", nargs="+", default=["trec6", "mr", "banking77", "agnews"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--start", type=int, default=40, help="labels drawn at random first")
+    parser.add_argument("--batch", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--pool", type=int, default=2000, help="rows of the pool")
+    parser.add_argument("--steps", type=int, default=100, help="steps of each fine-tuning")
+    parser.add_argument("--size", type=int, default=200, help="number of candidates")
+    parser.add_argument("--min_recall", type=float, default=0.8)
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench/refreshed"))
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/refreshed.jsonl"))
+    parser.add_argument("--report", action="store_true", help="print the table of --out and run nothing")
+    options = parser.parse_args(argv)
+    if not options.report:
+        if not options.data:
+            parser.error("give --data, or set DAL_TEST_DATA")
+        run(options)
+    print(report(read_lines(options.out)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
