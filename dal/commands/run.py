@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     add_device_options(parser)
     options, overrides = split(parser, arguments, keys=config_keys())
     check_options(options.devices, options.rank_timeout)
-    with launched_ranks(options.rank_timeout):
+    with launched_ranks(options.rank_timeout, stderr=options.print_config or options.dry_run):
         return _run(options, overrides)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from dal.errors import ConfigError, RankError
 from dal.functional.checking import number, shown, whole
 
 if TYPE_CHECKING:
+    from dal.experiments.console import Console
     from dal.experiments.experiment import Experiment
 
 _TIMEOUT = 600.0  # seconds, as in dal.distributed
@@ -48,11 +49,15 @@ def check_alone() -> None:
 
 
 @contextmanager
-def launched_ranks(timeout: float | None) -> Iterator[None]:
+def launched_ranks(timeout: float | None, *, stderr: bool = False) -> Iterator[None]:
     """Context manager in which the other processes of torchrun or srun serve this one, before anything is opened.
 
     In a process other than that of rank 0 the block never runs: it serves, and then ends with its exit code. Without a
     launcher nothing happens.
+
+    Args:
+        timeout: seconds without progress after which a rank counts as lost; None for the default.
+        stderr: whether to show on stderr that ranks have not started, for commands whose result is on stdout.
     """
     from dal.distributed.launchers import launched_rank
 
@@ -65,8 +70,33 @@ def launched_ranks(timeout: float | None) -> Iterator[None]:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     from dal.distributed import ranks
 
-    with ranks(timeout=timeout or _TIMEOUT):
+    with contextlib.ExitStack() as stack:
+        with _start_shown(stderr=stderr) as tell:
+            stack.enter_context(ranks(timeout=timeout or _TIMEOUT, tell=tell))
         yield
+
+
+@contextmanager
+def _start_shown(*, stderr: bool = False) -> Iterator[Callable[[str], None]]:
+    """Context manager with the function that shows which ranks have not started, as other stages are shown.
+
+    A terminal gets a spinner until the end of the block, a log one line and the usual signs of life.
+    """
+    with contextlib.ExitStack() as stack:
+        console: Console | None = None
+
+        def tell(line: str) -> None:
+            nonlocal console
+            if console is not None and console.heartbeat is not None:
+                console.heartbeat.stage(line)  # named by the next sign of life
+                return
+            if console is None:
+                from dal.experiments.console import Console
+
+                console = stack.enter_context(Console(stderr=stderr))
+            console.stage(line)
+
+        yield tell
 
 
 def run_on_devices(experiment: "Experiment", devices: int | None, timeout: float | None) -> None:
@@ -101,13 +131,13 @@ def on_devices(devices: int | None, timeout: float | None, again: str | None) ->
     """
     from dal.learners.ranks import current_ranks
 
-    ranks: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if current_ranks() is None and (devices or 1) > 1:
-        from dal.distributed import ranks as started
-
-        ranks = started(devices, timeout=timeout or _TIMEOUT)
     try:
-        with ranks:
+        with contextlib.ExitStack() as stack:
+            if current_ranks() is None and (devices or 1) > 1:
+                from dal.distributed import ranks
+
+                with _start_shown() as tell:
+                    stack.enter_context(ranks(devices, timeout=timeout or _TIMEOUT, tell=tell))
             yield
     except RankError as error:
         if again is None:

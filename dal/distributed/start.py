@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import secrets
@@ -30,19 +31,24 @@ from dal.functional.checking import number, whole
 from dal.learners.ranks import Ranks, current_ranks, sharing_with
 from dal.store.memory_limit import check_processes
 
+_log = logging.getLogger("dal")
+
 #: Seconds without progress in a pass or a fit after which a rank counts as lost.
 TIMEOUT = 600.0
 
 #: For each rank a function that says how its process has ended, if it has, and where its output is.
 _Expected = dict[int, tuple[Callable[[], str | None], str]]
 
+_PATIENCE = 5.0  # seconds after which the user is told that ranks have not started
 _START = 300.0  # seconds in which a rank has to start, at least: it imports PyTorch, perhaps over a network
 _KEY = "dal/rank 0"
 _COMMAND = ("-P", "-m", "dal.distributed.worker")
 
 
 @contextmanager
-def ranks(devices: int | None = None, *, timeout: float = TIMEOUT) -> Iterator[Ranks]:
+def ranks(
+    devices: int | None = None, *, timeout: float = TIMEOUT, tell: Callable[[str], None] | None = None
+) -> Iterator[Ranks]:
     """Context manager in which fits and passes use several devices: `with ranks(4): Experiment(...).run()`.
 
     The other ranks are processes that end with the block. Started by torchrun or srun, the processes of the launcher
@@ -53,6 +59,8 @@ def ranks(devices: int | None = None, *, timeout: float = TIMEOUT) -> Iterator[R
             launcher has started them.
         timeout: seconds without progress in a pass or a fit after which a rank counts as lost. It does not apply while
             nothing is to be done.
+        tell: shows how many ranks have not started and where their output is. It is called after five seconds of
+            waiting, and again whenever the number falls; None logs the first of these lines as a warning.
 
     Raises:
         ConfigError: an argument is invalid, or there are fewer GPUs.
@@ -63,13 +71,25 @@ def ranks(devices: int | None = None, *, timeout: float = TIMEOUT) -> Iterator[R
     if current_ranks() is not None:
         raise ConfigError("the ranks are started already: leave out the inner ranks()")
     if launched is None:
-        with _own_ranks(_device_count(devices), timeout) as started:
+        with _own_ranks(_device_count(devices), timeout, tell or _warn_once()) as started:
             yield started
         return
     if launched.rank:
         sys.exit(serve_launched(launched, timeout))
-    with _launched_ranks(launched, timeout) as started:
+    with _launched_ranks(launched, timeout, tell or _warn_once()) as started:
         yield started
+
+
+def _warn_once() -> Callable[[str], None]:
+    """Function that logs the first line it is given."""
+    lines = list[str]()
+
+    def warn(line: str) -> None:
+        if not lines:
+            _log.warning("%s", line)
+        lines.append(line)
+
+    return warn
 
 
 def serve_launched(launched: LaunchedRank, timeout: float) -> int:
@@ -86,19 +106,19 @@ def serve_launched(launched: LaunchedRank, timeout: float) -> int:
 
 
 @contextmanager
-def _launched_ranks(launched: LaunchedRank, timeout: float) -> Iterator[Ranks]:
+def _launched_ranks(launched: LaunchedRank, timeout: float, tell: Callable[[str], None]) -> Iterator[Ranks]:
     store, key = launcher_store(launched, max(timeout, _START)), secrets.token_bytes(32)
     output = "its output is where the launcher keeps it"
     with _Reception("127.0.0.1" if launched.one_computer else "", key) as reception:
         store.set(_KEY, json.dumps({"port": reception.port, "key": key.hex()}))
         expected: _Expected = {rank: (lambda: None, output) for rank in range(1, launched.size)}
-        workers = reception.workers(expected, max(timeout, _START))
+        workers = reception.workers(expected, max(timeout, _START), output.replace("its", "their"), tell)
     with without_launcher(), _leading(Leader(workers, timeout, own_main=False, host=launched.host)) as leader:
         yield leader
 
 
 @contextmanager
-def _own_ranks(size: int, timeout: float) -> Iterator[Ranks]:
+def _own_ranks(size: int, timeout: float, tell: Callable[[str], None]) -> Iterator[Ranks]:
     if size == 1:
         with _leading(Leader([], timeout, own_main=True)) as leader:
             yield leader
@@ -119,7 +139,7 @@ def _own_ranks(size: int, timeout: float) -> Iterator[Ranks]:
                 rank: (_end_of(process), f"its output is in {logs / f'rank{rank}.log'}")
                 for rank, process in processes.items()
             }
-            workers = reception.workers(expected, max(timeout, _START))
+            workers = reception.workers(expected, max(timeout, _START), f"their output is in {logs}", tell)
         torch.set_num_threads(threads)
         with _leading(Leader(workers, timeout, own_main=True)) as leader:
             yield leader
@@ -238,34 +258,48 @@ class _Reception:
             except OSError:
                 return  # closed
 
-    def workers(self, expected: _Expected, timeout: float) -> list[Worker]:
+    def workers(self, expected: _Expected, timeout: float, output: str, tell: Callable[[str], None]) -> list[Worker]:
         """Wait for all ranks to connect.
 
         Args:
             expected: the ranks to wait for.
             timeout: most seconds to wait.
+            output: where the output of all ranks is, for messages.
+            tell: shows a line on the ranks that are missing.
 
         Raises:
             RankError: a rank ended before, did not connect in time, or has other versions.
         """
         joined = dict[int, Worker]()
         try:
-            self._await(expected, joined, timeout)
+            self._await(expected, joined, timeout, output, tell)
         except BaseException:
             for worker in joined.values():
                 worker.connection.close()
             raise
         return [joined[rank] for rank in sorted(joined)]
 
-    def _await(self, expected: _Expected, joined: dict[int, Worker], timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while len(joined) < len(expected):
-            for rank, (how_ended, output) in expected.items():
-                if rank not in joined and (how := how_ended()) is not None:
-                    raise RankError(f"rank {rank} {how} before it was ready; {output}")
-            if time.monotonic() > deadline:
-                missing = ", ".join(str(rank) for rank in expected if rank not in joined)
-                raise RankError(f"rank {missing} did not start within {timeout:g} seconds")
+    def _await(
+        self,
+        expected: _Expected,
+        joined: dict[int, Worker],
+        timeout: float,
+        output: str,
+        tell: Callable[[str], None],
+    ) -> None:
+        began, told = time.monotonic(), 0
+        while missing := [rank for rank in expected if rank not in joined]:
+            for rank in missing:
+                how_ended, its_output = expected[rank]
+                if (how := how_ended()) is not None:
+                    raise RankError(f"rank {rank} {how} before it was ready; {its_output}")
+            waited = time.monotonic() - began
+            if waited > timeout:
+                names = ", ".join(map(str, missing))
+                raise RankError(f"rank {names} did not start within {timeout:g} seconds; {output}")
+            if waited > _PATIENCE and len(missing) != told:
+                told = len(missing)
+                tell(f"waiting for {told} of {1 + len(expected)} ranks to start ({output})")
             with contextlib.suppress(queue.Empty):
                 self._welcome(self._accepted.get(timeout=0.1), expected, joined)
 

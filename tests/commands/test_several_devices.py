@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from command import Command, running
 
-from dal.commands.several_devices import on_one_device, run_on_devices
+from dal.commands.several_devices import _start_shown, on_one_device, run_on_devices
 from dal.config.factory import Factory
 from dal.config.stored import describe
 from dal.data import TextData
@@ -81,3 +81,16 @@ def test_finished_run_is_opened_with_any_number_of_devices(dal: Command):
     assert dal("run", "run.yaml").code == 0
     again = dal("run", "--resume", "runs/run", "--devices", "1")
     assert again.code == 0, again.err
+
+
+def test_ranks_that_are_awaited_are_one_line_in_a_log_and_then_signs_of_life(capsys: pytest.CaptureFixture[str]):
+    with _start_shown() as tell:
+        for left in (3, 2, 1):
+            tell(f"waiting for {left} of 4 ranks to start")
+    assert capsys.readouterr() == ("waiting for 3 of 4 ranks to start ...\n", "")
+    with _start_shown(stderr=True) as tell:  # stdout is for the config or the costs that the command prints
+        tell("waiting for 1 of 2 ranks to start")
+    assert capsys.readouterr() == ("", "waiting for 1 of 2 ranks to start ...\n")
+    with _start_shown():
+        pass
+    assert capsys.readouterr() == ("", "")

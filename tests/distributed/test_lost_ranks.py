@@ -9,6 +9,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from dal.distributed import ranks, start
 from dal.distributed.connection import Connection, Kind
 from dal.distributed.leader import Leader, welcomed
 from dal.distributed.wire import packed
-from dal.distributed.worker import versions
+from dal.distributed.worker import join, versions
 from dal.errors import ConfigError, RankError
 from dal.learners.ranks import Job, current_ranks
 
@@ -126,6 +127,45 @@ def test_rank_that_cannot_start_is_named(monkeypatch: pytest.MonkeyPatch):
     assert text.startswith("rank 1 ended with exit code 1 before it was ready; its output is in ")
     log = Path(text.split("its output is in ")[1])
     assert log.read_text(encoding="utf-8") == "no module named torch\n"
+
+
+def test_ranks_that_do_not_start_are_announced_once_and_named_with_their_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(start, "_COMMAND", ["-c", "import sys; sys.stdin.read()"])
+    monkeypatch.setattr(start, "_START", 1.0)
+    monkeypatch.setattr(start, "_PATIENCE", 0.2)
+    lines: list[str] = []
+    for tell in (lines.append, None):
+        with pytest.raises(RankError) as caught, ranks(3, timeout=1, tell=tell):
+            pass
+        reason, _, output = str(caught.value).partition("; ")
+        assert reason == "rank 1, 2 did not start within 1 seconds"
+        assert Path(output.removeprefix("their output is in ")).is_dir()
+        told = lines if tell else caplog.messages
+        assert told == [f"waiting for 2 of 3 ranks to start ({output})"]
+
+
+def test_each_rank_that_joins_is_told_and_nothing_before_some_seconds(monkeypatch: pytest.MonkeyPatch):
+    key, lines = b"key", list[str]()
+    monkeypatch.setattr(start, "_PATIENCE", 0.3)
+    expected = {rank: (lambda: None, "") for rank in (1, 2)}
+    with start._Reception("127.0.0.1", key) as reception, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(reception.workers, expected, 60, "their output is here", lines.append)
+        ends = [join("127.0.0.1", reception.port, key, 1)]
+        while len(lines) < 1:
+            time.sleep(0.01)
+        ends.append(join("127.0.0.1", reception.port, key, 2))
+        for connection in (*ends, *(worker.connection for worker in waiting.result())):
+            connection.close()
+        assert lines == ["waiting for 1 of 3 ranks to start (their output is here)"]
+        monkeypatch.setattr(start, "_PATIENCE", 60.0)
+        waiting = pool.submit(reception.workers, {1: expected[1]}, 60, "their output is here", lines.append)
+        end = join("127.0.0.1", reception.port, key, 1)
+        for connection in (end, waiting.result()[0].connection):
+            connection.close()
+        assert len(lines) == 1
 
 
 @pytest.fixture
