@@ -32,6 +32,7 @@ NOT_RUN = {
     ("docs/annotate_in_terminal.md", "q end  ? keys"): "a screen of a terminal; test_terminal_view.py draws it",
     ("docs/automation.md", "dal annotate tickets"): "opens a page and waits for a person",
     ("docs/cache.md", "DAL_CACHE sets another folder"): "the folder of a test is set by DAL_CACHE",
+    ("docs/compare.md", "in other processes"): "takes a while; test_cell_progress.py has the lines",
     ("docs/design.md", "labels --> Learner.fit"): "a drawing",
     ("docs/encoders.md", "predicted  95 % interval"): "which encoders are installed differs",
     ("docs/export.md", "prodigy mark"): "needs Prodigy",

@@ -14,6 +14,7 @@ from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
 from dal.evaluation.curves import named_score
+from dal.experiments.cell_progress import CellReporter, CellsProgress
 from dal.experiments.console import Console, Quiet, reading
 from dal.experiments.executor import CellResult, Executor, InProcessExecutor, Lines, await_free
 from dal.experiments.experiment import Experiment
@@ -189,17 +190,22 @@ class Comparison:
 
     def _run_cells(self, grid: "_Grid", shared: "_Shared", check: InterruptCheck) -> None:
         left = [cell for cell in self.cells if not self.experiment.is_finished(grid.lines[cell.name])]
+        progress = None
         if left:
             if self._in_subprocesses:
+                assert shared.folder is not None
+                progress = CellsProgress(shared.folder, [cell.name for cell in left])
                 grid.reporter.stage(f"running {len(left)} cells in other processes")
                 grid.reporter.plan(len(left), "cells")
+                grid.reporter.watch(progress.lines)
             else:
                 done = sum(len(grid.lines[cell.name]) for cell in left)
                 grid.reporter.plan(len(left) * (self.experiment.rounds + 1) - done, "rounds")
             with self._executor(shared, grid.reporter, min(self.jobs, len(left))) as executor:
                 for ended in executor.run(left, check):
                     grid.done(ended)
-                    if self._in_subprocesses:
+                    if progress is not None:
+                        progress.ended(ended.cell.name)
                         grid.reporter.part_done()
         if shared.first is not None and not grid.failed:
             shared.first.remove()
@@ -264,7 +270,18 @@ class Comparison:
 
                 check_ledgers(self.experiment)
                 await_free(folder / name, check)
-            return _Shared(self, folder).run(cell, reporter or Quiet(), check)
+            if reporter is None:
+                title = f"{name.rpartition('-seed')[0]}, seed {cell.seed}"
+                reporter = Quiet() if folder is None else CellReporter(folder / name, title)
+            with reporter:
+                return self._run_reported(cell, _Shared(self, folder), reporter, check)
+
+    def _run_reported(self, cell: Cell, shared: "_Shared", reporter: Quiet, check: InterruptCheck) -> Lines:
+        reporter.stage(reading(self.experiment.data))
+        shared.load()
+        done = [] if shared.folder is None else read_metrics(shared.folder / cell.name)
+        reporter.plan(self.experiment.rounds + 1 - len(done), "rounds")
+        return shared.shown(cell, reporter, check)
 
 
 class CellsFailed(DalError):

@@ -8,7 +8,7 @@ from typing import Any, Self
 from dal.errors import printable, shortened
 from dal.evaluation.curves import named_score
 from dal.experiments.encoder_advice import advice_in
-from dal.experiments.heartbeat import Heartbeat
+from dal.experiments.heartbeat import CheckingMonitor, CountingMonitor, Heartbeat, halved_text
 from dal.experiments.spinner import Spinner, draws, live_options
 from dal.experiments.successor import agreement_text, agreement_texts
 from dal.learner import Monitor
@@ -49,6 +49,9 @@ class Quiet:
     def parts_dropped(self, count: int) -> None:
         """Called when some of these will not be computed, because a stopping rule ended a cell."""
 
+    def watch(self, details: Callable[[], Sequence[str]]) -> None:
+        """Called with a function that returns lines on work in other processes, to show them until the next stage."""
+
     def headline(self, metric: str) -> None:
         """Called at the start with the name of the verdict's metric."""
 
@@ -70,7 +73,7 @@ class Quiet:
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
         """Monitor of fits and passes. It must call `check`, which may raise, whenever the work advances."""
-        return _Checking(check)
+        return CheckingMonitor(check)
 
 
 class Console(Quiet):
@@ -92,6 +95,7 @@ class Console(Quiet):
         terminal = None if (sys.stderr if stderr else sys.stdout).isatty() else False
         self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False, force_terminal=terminal)
         self._stage = ""
+        self._details: Callable[[], Sequence[str]] = tuple
         self._causes: dict[str, str] = {}
         self._metric = "accuracy"
         self._spinner: Spinner | None = None
@@ -117,7 +121,7 @@ class Console(Quiet):
     def spin(self) -> None:
         """Show the spinner of the stage again, after a bar."""
         if self._stage and self._spinner is None:
-            self._spinner = Spinner(self._console, self._stage)
+            self._spinner = Spinner(self._console, self._stage, self._details)
 
     def _print(self, text: Any, **options: Any) -> None:
         """Print text at once, also into a pipe."""
@@ -140,11 +144,20 @@ class Console(Quiet):
 
     def _show(self, stage: str) -> None:
         """Name the stage in the spinner of a terminal."""
-        self._stage = stage
+        self._stage, self._details = stage, tuple
         if self._spinner is None:
             self.spin()
         else:
             self._spinner.update(stage)
+
+    def watch(self, details: Callable[[], Sequence[str]]) -> None:
+        """Show the lines below the spinner of a terminal; elsewhere print them with each sign of life."""
+        if self.heartbeat is not None:
+            self.heartbeat.watch(details)
+            return
+        self._details = details
+        if self._spinner is not None:
+            self._spinner.update(self._stage, details)
 
     def plan(self, parts: int, noun: str) -> None:
         """Note the number of parts, to say how many are left."""
@@ -275,6 +288,8 @@ class Console(Quiet):
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
         """A progress bar that disappears when the work is done; without a terminal, lines now and then."""
+        if self.heartbeat is not None:
+            return CountingMonitor(check, self.heartbeat, self.say)
         return _Bar(self._console, check, self)
 
 
@@ -302,18 +317,7 @@ def recall_text(line: Mapping[str, Any]) -> str:
     return f"candidates: {count:,} of {of:,} rows contain {found} the whole pool would have given {chance}"
 
 
-class _Checking(Monitor):
-    def __init__(self, check: Callable[[], None]) -> None:
-        self._check = check
-
-    def started(self, what: str, total: int) -> None:
-        self._check()
-
-    def advanced(self, count: int) -> None:
-        self._check()
-
-
-class _Bar(_Checking):
+class _Bar(CheckingMonitor):
     """A progress bar with a rate: rows per second for a pass, steps per second for a fit."""
 
     def __init__(self, console: Any, check: Callable[[], None], reporter: Console) -> None:
@@ -325,9 +329,6 @@ class _Bar(_Checking):
     def started(self, what: str, total: int) -> None:
         self.finished()  # removes the bar of work that ended with an error
         super().started(what, total)
-        if self._reporter.heartbeat is not None:
-            self._reporter.heartbeat.work(what, total)
-            return
         self._reporter.clear()
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -340,8 +341,6 @@ class _Bar(_Checking):
         self._unit = unit
 
     def advanced(self, count: int) -> None:
-        if self._reporter.heartbeat is not None:
-            self._reporter.heartbeat.advanced(count)
         if self._progress is not None:
             self._progress.advance(self._task, count)
             speed = self._progress.tasks[0].speed
@@ -353,11 +352,9 @@ class _Bar(_Checking):
             raise
 
     def halved(self, token_budget: int) -> None:
-        self._reporter.say(f"out of memory: going on with {token_budget} tokens per batch")
+        self._reporter.say(halved_text(token_budget))
 
     def finished(self) -> None:
-        if self._reporter.heartbeat is not None:
-            self._reporter.heartbeat.finished()
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

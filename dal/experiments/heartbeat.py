@@ -2,10 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from dal.monitor import Monitor
 
 #: Seconds without a line after which one says what is being done.
 SILENCE = 10.0
+
+_INDENT = "  ... "
 
 
 class Heartbeat:
@@ -27,6 +31,7 @@ class Heartbeat:
         self._work: tuple[str, int] | None = None
         self._done = 0
         self._parts, self._parts_done, self._noun = 0, 0, ""
+        self._details: Callable[[], Sequence[str]] = tuple
         self._stopped: threading.Event | None = None
 
     def start(self) -> None:
@@ -52,6 +57,11 @@ class Heartbeat:
     def stage(self, text: str) -> None:
         """Begin a stage, such as "loading the data"."""
         self._stage, self._work, self._began = text, None, self._clock()
+        self._details = tuple
+
+    def watch(self, details: Callable[[], Sequence[str]]) -> None:
+        """Print further lines with each line of the stage, such as those of other processes."""
+        self._details = details
 
     def plan(self, parts: int, noun: str) -> None:
         """Set how many parts the whole work has, such as 24 "rounds"."""
@@ -87,7 +97,7 @@ class Heartbeat:
                 return
             self._last = self._clock()
             text = self.text()
-        self._write(text)
+        self._write("\n".join([text, *(f"{_INDENT}{line}" for line in self._details())]))
 
     def text(self) -> str:
         """The line: the stage, the work within it, and what is left of the whole."""
@@ -98,7 +108,7 @@ class Heartbeat:
             parts.append(f"{what}, {self._done:,} of {total:,}")
         doing = ": ".join(parts) + f" ({duration(now - self._began)})"
         if not self._parts:
-            return f"  ... {doing}"
+            return f"{_INDENT}{doing}"
         left = f"{self._parts_done} of {self._parts} {self._noun} done"
         if 0 < self._parts_done < self._parts:
             # Parts that are done tell how long one takes. The present one counts by the time it has used, so that the
@@ -106,7 +116,63 @@ class Heartbeat:
             each = (self._part_ended - self._planned) / self._parts_done
             rest = each * (self._parts - self._parts_done - 1) + max(each - (now - self._part_ended), 0.0)
             left += f", about {duration(rest)} left"
-        return f"  ... {doing}; {left}"
+        return f"{_INDENT}{doing}; {left}"
+
+
+class CheckingMonitor(Monitor):
+    """Monitor that calls a function, which may raise to interrupt the work, whenever it advances.
+
+    Args:
+        check: the function.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def started(self, what: str, total: int) -> None:
+        """Check."""
+        self._check()
+
+    def advanced(self, count: int) -> None:
+        """Check."""
+        self._check()
+
+
+class CountingMonitor(CheckingMonitor):
+    """Monitor that counts fits and passes in a heartbeat.
+
+    Args:
+        check: function that may raise to interrupt the work.
+        heartbeat: heartbeat that says how much is done.
+        say: prints a line.
+    """
+
+    def __init__(self, check: Callable[[], None], heartbeat: Heartbeat, say: Callable[[str], None]) -> None:
+        super().__init__(check)
+        self._heartbeat, self._say = heartbeat, say
+
+    def started(self, what: str, total: int) -> None:
+        """Begin counted work."""
+        super().started(what, total)
+        self._heartbeat.work(what, total)
+
+    def advanced(self, count: int) -> None:
+        """Count work that is done."""
+        self._heartbeat.advanced(count)
+        super().advanced(count)
+
+    def halved(self, token_budget: int) -> None:
+        """Print the smaller budget."""
+        self._say(halved_text(token_budget))
+
+    def finished(self) -> None:
+        """End the counted work."""
+        self._heartbeat.finished()
+
+
+def halved_text(token_budget: int) -> str:
+    """The line about a pass that ran out of memory."""
+    return f"out of memory: going on with {token_budget} tokens per batch"
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Spinner of a terminal, which names the current step until a progress bar does. Imports neither torch nor rich."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,20 +28,27 @@ class Spinner:
     Args:
         console: rich console of a terminal.
         text: the step.
+        details: returns further lines, shown below it. It is called at each refresh.
     """
 
-    def __init__(self, console: Any, text: str) -> None:
+    def __init__(self, console: Any, text: str, details: Callable[[], Sequence[str]] = tuple) -> None:
         from rich.live import Live
         from rich.spinner import Spinner as RichSpinner
 
         name = "line" if console.options.ascii_only else "dots"
-        self._spinner = RichSpinner(name, _one_line(text))
-        self._live = Live(self._spinner, console=console, **live_options())
+        self._spinner, self._details = RichSpinner(name, _one_line(f"{text} ...")), details
+        self._live = Live(console=console, get_renderable=self._lines, **live_options())
         self._live.start(refresh=True)
 
-    def update(self, text: str) -> None:
+    def _lines(self) -> Any:
+        from rich.console import Group
+
+        return Group(self._spinner, *(_one_line(f"  {line}") for line in self._details()))
+
+    def update(self, text: str, details: Callable[[], Sequence[str]] = tuple) -> None:
         """Name another step."""
-        self._spinner.update(text=_one_line(text))
+        self._details = details
+        self._spinner.update(text=_one_line(f"{text} ..."))
         self._live.refresh()
 
     def stop(self) -> None:
@@ -52,7 +59,7 @@ class Spinner:
 def _one_line(text: str) -> Any:
     from rich.text import Text
 
-    return Text(f"{text} ...", no_wrap=True, overflow="ellipsis")
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager

@@ -15,9 +15,7 @@ class Stopped(Exception):
 def _bar(console: RichConsole, check: Callable[[], None]) -> _Bar:
     """A bar of a reporter that prints to the console."""
     reporter = Console()
-    reporter._console = console
-    if console.is_terminal:
-        reporter.heartbeat = None
+    reporter._console, reporter.heartbeat = console, None
     return _Bar(console, check, reporter)
 
 
@@ -51,13 +49,15 @@ def test_bar_is_taken_away_when_the_work_is_stopped() -> None:
     assert bar._progress is None
 
 
-def test_nothing_is_drawn_where_there_is_no_terminal() -> None:
-    shown = io.StringIO()
-    bar = _bar(RichConsole(file=shown), lambda: None)
-    bar.started("fit", 10)
-    bar.advanced(10)
-    bar.finished()
-    assert shown.getvalue() == ""
+def test_nothing_is_drawn_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    monitor, calls = Console().monitor(lambda: calls.append(1)), list[int]()
+    monitor.started("fit", 10)
+    monitor.advanced(10)
+    monitor.finished()
+    assert capsys.readouterr().out == ""
+    monitor.halved(512)
+    assert capsys.readouterr().out == "out of memory: going on with 512 tokens per batch\n"
+    assert len(calls) == 2
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
