@@ -18,7 +18,7 @@ from dal.config.allowed_code import admitted
 from dal.distributed.connection import ClosedError, Connection, Kind, Message
 from dal.distributed.sent_objects import SentObjects
 from dal.distributed.wire import Packet, Unreadable, packed, unpacked
-from dal.distributed.worker import versions
+from dal.distributed.worker import SOURCE, source_digest, versions
 from dal.errors import DalError, RankError
 from dal.learner import SILENT, Monitor
 from dal.learners.ranks import Job, NotShareableError, Ranks, communicating_by, sharing_with
@@ -303,22 +303,32 @@ def _of_connections(error: BaseException) -> bool:
 
 
 def welcomed(connection: Connection) -> dict[str, Any]:
-    """The facts that another rank gives about itself, whose versions must be those of this process.
+    """The facts that another rank gives about itself, whose versions and source must be those of this process.
 
     Raises:
-        RankError: it has other versions.
+        RankError: it has other versions, or other source code of `dal`.
         ClosedError, TimeoutError: it has ended.
     """
     message = connection.receive(60)
     facts: dict[str, Any] = unpacked(message.structure, message.buffers, {})
+    difference = _difference(facts)
+    if difference is not None:
+        with contextlib.suppress(ClosedError):
+            connection.send(Kind.FAILED, packed(difference, {}, same_host=False, own_main=False))
+        raise RankError(difference)
+    return facts
+
+
+def _difference(facts: dict[str, Any]) -> str | None:
+    """What a rank has that differs from rank 0, and what to do; None if nothing does."""
+    rank, rank_0 = f"rank {facts['rank']} on {facts['host']}", f"rank 0 on {socket.gethostname()}"
     own = versions()
     for name, version in facts["versions"].items():
         if own.get(name) != version:
-            text = (
-                f"rank {facts['rank']} on {facts['host']} has {name} {version}, and rank 0 on {socket.gethostname()} "
-                f"has {own.get(name)}: install the same version on all"
-            )
-            with contextlib.suppress(ClosedError):
-                connection.send(Kind.FAILED, packed(text, {}, same_host=False, own_main=False))
-            raise RankError(text)
-    return facts
+            return f"{rank} has {name} {version}, and {rank_0} has {own.get(name)}: install the same version on all"
+    if facts.get("source") != source_digest():
+        return (
+            f"{rank} runs other source code of dal ({facts.get('folder')}) than {rank_0} ({SOURCE}), under the same "
+            "version number: install the same code on all"
+        )
+    return None
