@@ -37,11 +37,7 @@ def cache(arguments: list[str]) -> int:
     most = -1 if options.clear else options.trim
     try:
         if most is not None:
-            removed = trim(folder, most)
-            for entry in removed:
-                print(f"removed {_described(entry)}, {_size(entry.size)}")
-            if not removed:
-                print("nothing to remove")
+            _trim(folder, most)
             return 0
         entries = cache_entries(folder)
     except OSError as error:
@@ -58,6 +54,26 @@ def cache(arguments: list[str]) -> int:
     if any(entry.kind == "earlier" for entry in entries):
         say("files of an earlier version are never read: dal cache --trim SIZE removes them before all others")
     return 0
+
+
+def _trim(folder: Path, most: int) -> None:
+    """Trim the cache, and print what was removed and what could not be.
+
+    Raises:
+        ConfigError: so much was kept that the cache is larger than `most` bytes.
+    """
+    trimming = trim(folder, most)
+    for entry in trimming.removed:
+        print(f"removed {_described(entry)}, {_size(entry.size)}")
+    for entry, error in trimming.kept.items():
+        busy = "another process writes to it" if isinstance(error, TimeoutError) else reason_of(error)
+        place = named(Path(error.filename or entry.path))
+        say(f"kept {_described(entry)}, {_size(entry.size)}: {place}: {busy}")
+    if not trimming.removed and not trimming.kept:
+        print("nothing to remove")
+    if trimming.kept and trimming.left > most:
+        count = "an entry" if len(trimming.kept) == 1 else f"{len(trimming.kept)} entries"
+        raise ConfigError(f"{_size(trimming.left)} are left in the cache {named(folder)}: {count} could not be removed")
 
 
 def _described(entry: CacheEntry) -> str:

@@ -53,7 +53,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         if os.path.lexists(previous) and not os.path.lexists(folder):
             previous.rename(folder)
         for leftover in (partial, previous):
-            _remove(leftover)
+            _remove_quietly(leftover)
 
 
 def recover(path: Path) -> None:
@@ -71,14 +71,14 @@ def recover(path: Path) -> None:
     left = [path.with_name(name) for name in names if name.startswith(head) and _is_leftover(path.parent, name, head)]
     for name in names:
         if name.startswith(nested) and _is_leftover(path.parent, name, nested):
-            _remove(path.with_name(name))
+            _remove_quietly(path.with_name(name))
     old = sorted((each for each in left if each.name.endswith(".old")), key=_age)
     if old and not os.path.lexists(path):
         with contextlib.suppress(OSError):  # another process may restore it at the same time
             old.pop(0).rename(path)
             synchronise_folder(path.parent)
     for each in (*old, *(each for each in left if each.name.endswith(".new"))):
-        _remove(each)
+        _remove_quietly(each)
 
 
 def temporary_name(name: str, end: str) -> str:
@@ -173,7 +173,20 @@ def _exchange(one: Path, other: Path) -> bool:
     return status == 0
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all its content. Links are removed, not followed.
+
+    Raises:
+        OSError: it does not exist, or cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _remove_quietly(path: Path) -> None:
+    """Remove a path as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

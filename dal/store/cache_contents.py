@@ -2,13 +2,12 @@
 
 import contextlib
 import os
-import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dal.store.atomic_files import recover
+from dal.store.atomic_files import recover, remove
 from dal.store.row_segments import FACTS, locked, read_facts, read_segments
 
 #: Folder of the stores in the cache: `rows/KIND/KEY`.
@@ -102,6 +101,8 @@ def _stores(root: Path) -> Iterator[CacheEntry]:
 def remove_entry(entry: CacheEntry) -> None:
     """Remove an entry. A process that has it open keeps what it has read, and computes the rest again.
 
+    Of an entry that is a link the link is removed, not what it leads to.
+
     Raises:
         OSError: it cannot be removed, or a process is writing to it.
         ValueError: it is not removable.
@@ -109,42 +110,59 @@ def remove_entry(entry: CacheEntry) -> None:
     if not entry.removable:
         raise ValueError(f"{entry.path} cannot be computed again")
     if entry.kind in ("earlier", "pass"):
-        shutil.rmtree(entry.path)
+        remove(entry.path)
         return
     with locked(entry.path, _PATIENCE):
         # A rename first, since a removal that is interrupted halfway would leave a damaged store.
         leaving = entry.path.with_name(f".{entry.path.name}.{uuid.uuid4().hex[:12]}.old")
         entry.path.rename(leaving)
-    shutil.rmtree(leaving)
+    remove(leaving)
 
 
-def trim(root: Path, most: int) -> list[CacheEntry]:
+@dataclass(frozen=True)
+class Trimming:
+    """What `trim` has done.
+
+    Attributes:
+        removed: the entries that were removed.
+        kept: the entries that could not be removed, with the reason.
+        left: bytes of the removable entries that are left.
+    """
+
+    removed: list[CacheEntry]
+    kept: Mapping[CacheEntry, OSError]
+    left: int
+
+
+def trim(root: Path, most: int) -> Trimming:
     """Remove the least recently used entries until the others that are removable have at most `most` bytes.
 
-    Empty entries are removed too if `most` is negative.
-
-    Returns:
-        The removed entries.
-
-    Raises:
-        OSError: an entry cannot be removed.
+    An entry that cannot be removed is kept, and the next ones are removed in its place. Empty entries are removed too
+    if `most` is negative.
     """
     _remove_leftovers(root)
     entries = [entry for entry in cache_entries(root) if entry.removable]
-    left, removed = sum(entry.size for entry in entries), []
+    left, removed, kept = sum(entry.size for entry in entries), list[CacheEntry](), dict[CacheEntry, OSError]()
     for entry in entries:
         if left <= most:
             break
-        remove_entry(entry)
-        removed.append(entry)
+        try:
+            remove_entry(entry)
+        except OSError as error:
+            if os.path.lexists(entry.path):
+                kept[entry] = error
+                continue  # otherwise another process has removed it
+        else:
+            removed.append(entry)
         left -= entry.size
-    return removed
+    return Trimming(removed, kept, left)
 
 
 def _remove_leftovers(root: Path) -> None:
     """Remove stores whose removal was interrupted, and temporary files of ended processes."""
     for folder in [*(root / ROWS).glob("*/.*.old"), *(root / ADAPTED).glob(".*.old")]:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(folder)
     for name in {path.name.split(".")[1] for path in (root / ADAPTED).glob(".*.new")}:
         recover(root / ADAPTED / name)
 

@@ -7,6 +7,7 @@ memory-mapped while another process appends.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -57,8 +58,11 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         OSError: the lock is not released within `patience` seconds, or there can be none.
     """
     make_folder(folder.parent)
+    path = folder.with_name(f".{folder.name}.lock")
+    if path.is_symlink() or path.is_dir():
+        raise OSError(errno.EINVAL, "is a link or a folder, not a lock file: remove it", str(path))
     lock = FileLock(
-        folder.with_name(f".{folder.name}.lock"),
+        path,
         timeout=patience,
         thread_local=False,
         fallback_to_soft=False,  # a lock that is only a file would outlive a killed process

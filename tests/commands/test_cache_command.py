@@ -10,7 +10,9 @@ from command import Command
 
 from dal.data import Rows
 from dal.learners.probe_learner import ProbeLearner
+from dal.store import cache_contents
 from dal.store.cache_contents import cache_entries
+from dal.store.row_segments import locked
 
 
 @pytest.fixture
@@ -92,3 +94,69 @@ def test_a_damaged_store_is_shown_and_removed(folder: Path, with_tickets: Comman
     assert "damaged" in with_tickets("cache").out
     assert with_tickets("cache", "--clear").code == 0
     assert cache_entries(folder) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_entry_whose_lock_is_none_is_kept_with_a_line_and_the_others_are_removed(
+    folder: Path, with_tickets: Command, tiny_bert: Path, tmp_path: Path, kind: str
+) -> None:
+    embed(tiny_bert, 16)
+    (tmp_path / "mine").write_text("precious", encoding="utf-8")
+    kept = next((folder / "rows" / "tokens").glob("[0-9a-f]*"))
+    lock = kept.with_name(f".{kept.name}.lock")
+    lock.unlink()
+    lock.symlink_to(tmp_path / "mine") if kind == "link" else lock.mkdir()
+    ended = with_tickets("cache", "--clear")
+    assert ended.code == 2
+    assert ended.out.startswith("removed")
+    assert "embeddings" in ended.out
+    said, error = ended.err.splitlines()
+    assert said.startswith("dal: kept ")
+    assert said.endswith(f"{lock}: is a link or a folder, not a lock file: remove it")
+    assert error.endswith(f" are left in the cache {folder}: an entry could not be removed")
+    assert [entry.path for entry in cache_entries(folder)] == [kept]
+    assert (tmp_path / "mine").read_text(encoding="utf-8") == "precious"
+
+
+def test_next_entries_are_removed_in_place_of_one_that_another_process_writes_to(
+    folder: Path, with_tickets: Command, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_contents, "_PATIENCE", 0.1)
+    for length in (16, 8):
+        embed(tiny_bert, length)
+    first, second, *others = cache_entries(folder)
+    with locked(first.path):
+        left = sum(entry.size for entry in (first, *others))
+        ended = with_tickets("cache", "--trim", f"{left}B")
+    assert ended.code == 0, ended.err
+    assert ended.out.count("removed") == 1
+    assert ended.err.endswith(f"{first.path}: another process writes to it\n")
+    assert cache_entries(folder) == [first, *others]
+    assert second not in cache_entries(folder)
+
+
+@pytest.mark.parametrize("place", ["rows/embeddings/0f", "passes/0f", "tokens"])
+def test_entry_that_is_a_link_is_removed_without_what_it_leads_to(
+    folder: Path, with_tickets: Command, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("precious", encoding="utf-8")
+    (folder / place).parent.mkdir(parents=True)
+    (folder / place).symlink_to(tmp_path / "mine")
+    ended = with_tickets("cache", "--clear")
+    assert (ended.code, ended.err) == (0, "")
+    assert (tmp_path / "mine" / "file").read_text(encoding="utf-8") == "precious"
+    assert not [path for path in folder.rglob("*") if path.is_symlink()]
+    assert with_tickets("cache", "--clear").out == "nothing to remove\n"
+
+
+def test_link_that_an_interrupted_removal_has_left_is_removed(
+    folder: Path, with_tickets: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    left = folder / "rows" / "tokens" / ".0f.0123456789ab.old"
+    left.parent.mkdir(parents=True)
+    left.symlink_to(tmp_path / "mine")
+    assert with_tickets("cache", "--clear").code == 0
+    assert not left.is_symlink()
+    assert (tmp_path / "mine").is_dir()
