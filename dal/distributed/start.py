@@ -6,12 +6,10 @@ import logging
 import os
 import queue
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from dal.config.allowed_code import safe_environment
 from dal.distributed.connection import ClosedError, Connection
 from dal.distributed.launchers import LaunchedRank, launched_rank, launcher_store, without_launcher
 from dal.distributed.leader import Leader, Worker, welcomed
+from dal.distributed.rank_logs import rank_logs
 from dal.distributed.worker import join, serve
 from dal.errors import ConfigError, RankError, one_line
 from dal.functional.checking import number, whole
@@ -128,31 +127,25 @@ def _own_ranks(size: int, timeout: float, tell: Callable[[str], None]) -> Iterat
     if sys.platform == "win32":
         raise ConfigError("several devices need Linux or macOS: use one")
     threads = max(1, torch.get_num_threads() // size) if not torch.cuda.is_available() else torch.get_num_threads()
-    before, logs = torch.get_num_threads(), Path(tempfile.mkdtemp(prefix="dal-ranks-"))
+    before = torch.get_num_threads()
     key, processes = secrets.token_bytes(32), dict[int, subprocess.Popen[str]]()
-    try:
-        with _Reception("127.0.0.1", key) as reception:
-            facts = {"port": reception.port, "key": key.hex(), "timeout": timeout, "path": sys.path}
-            for rank in range(1, size):
-                processes[rank] = _process(logs / f"rank{rank}.log", {**facts, "rank": rank}, threads)
-            expected = {
-                rank: (_end_of(process), f"its output is in {logs / f'rank{rank}.log'}")
-                for rank, process in processes.items()
-            }
-            workers = reception.workers(expected, max(timeout, _START), f"their output is in {logs}", tell)
-        torch.set_num_threads(threads)
-        with _leading(Leader(workers, timeout, own_main=True)) as leader:
-            yield leader
-    except RankError:
-        raise  # whose message names a log
-    except BaseException:
-        shutil.rmtree(logs, ignore_errors=True)
-        raise
-    else:
-        shutil.rmtree(logs, ignore_errors=True)
-    finally:
-        torch.set_num_threads(before)
-        _end(processes.values())
+    with rank_logs() as logs:
+        try:
+            with _Reception("127.0.0.1", key) as reception:
+                facts = {"port": reception.port, "key": key.hex(), "timeout": timeout, "path": sys.path}
+                for rank in range(1, size):
+                    processes[rank] = _process(logs / f"rank{rank}.log", {**facts, "rank": rank}, threads)
+                expected = {
+                    rank: (_end_of(process), f"its output is in {logs / f'rank{rank}.log'}")
+                    for rank, process in processes.items()
+                }
+                workers = reception.workers(expected, max(timeout, _START), f"their output is in {logs}", tell)
+            torch.set_num_threads(threads)
+            with _leading(Leader(workers, timeout, own_main=True)) as leader:
+                yield leader
+        finally:
+            torch.set_num_threads(before)
+            _end(processes.values())
 
 
 @contextmanager
