@@ -47,9 +47,11 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # at Ray's 15, workers starve next to other work
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    before = signal.getsignal(signal.SIGTERM)
     found.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield found
     found.shutdown()
+    signal.signal(signal.SIGTERM, before)  # which Ray has replaced
 
 
 def test_tasks_of_a_cluster_give_the_same_figures_and_a_killed_cell_goes_on(
