@@ -6,8 +6,8 @@
 FOLDER holds `NAME/train.parquet` and `NAME/test.parquet` with `text` and `label_name`. A cell is one data set with one
 seed and has two runs of fine-tuned MiniLM with the strategy `Margin`, from the same random start: one scores the whole
 pool in every round, the other has candidates from `RefreshedProxy`. Their recall is measured in all rounds, also in
-those that score the candidates only. Where no round did, both runs are the same, and one is left out. The runs resume in --folder; a finished cell is one line of --out. With the given
-settings a cell takes 15 minutes of one CPU core or more.
+those that score the candidates only. Where no round did, both runs are the same, and one is left out. The runs resume
+in --folder; a finished cell is one line of --out. A cell takes 10 to 20 minutes of one CPU core.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def run_cell(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any
             scored = counted.get("scored", counted["count"] if counted else unasked)
             rounds.append({"labels": line["labels"], "scored": scored, "of": unasked, "recall": counted.get("recall")})
     accuracy = {arm: [line["accuracy"] for line in each] for arm, each in lines.items()}
-    return {"accuracy": accuracy, "rounds": rounds, "cpu_seconds": cpu_seconds}
+    return {"accuracy": accuracy, "by_round": rounds, "cpu_seconds": cpu_seconds}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
                 continue
             line = dict(zip(KEYS, cell, strict=True)) | run_cell(options, name, seed)
             append_line(options.out, line)
-            print(f"{name}, seed {seed}: {[each['recall'] for each in line['rounds']]}", file=sys.stderr, flush=True)
+            print(f"{name}, seed {seed}: {[each['recall'] for each in line['by_round']]}", file=sys.stderr, flush=True)
 
 
 def report(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -97,10 +97,10 @@ def report(lines: Sequence[Mapping[str, Any]]) -> str:
         of_set = [line for line in lines if line["data"] == name]
         thirds: list[list[float]] = [[], [], []]
         for line in of_set:
-            measured = [each["recall"] for each in line["rounds"] if each["recall"] is not None]
+            measured = [each["recall"] for each in line["by_round"] if each["recall"] is not None]
             for number, recall in enumerate(measured):
                 thirds[3 * number // len(measured)].append(recall)
-        last = [each for line in of_set for each in line["rounds"][len(line["rounds"]) // 2 :]]
+        last = [each for line in of_set for each in line["by_round"][len(line["by_round"]) // 2 :]]
         scored = sum(each["scored"] for each in last) / sum(each["of"] for each in last)
         own = statistics.mean(line["accuracy"]["whole"][-1] for line in of_set)
         end = [100 * (line["accuracy"]["candidates"][-1] - line["accuracy"]["whole"][-1]) for line in of_set]
