@@ -11,6 +11,7 @@ from command import Command
 from dal.data import Rows
 from dal.learners.probe_learner import ProbeLearner
 from dal.store import cache_contents
+from dal.store.atomic_files import named
 from dal.store.cache_contents import cache_entries
 from dal.store.row_segments import locked
 
@@ -112,8 +113,8 @@ def test_entry_whose_lock_is_none_is_kept_with_a_line_and_the_others_are_removed
     assert "embeddings" in ended.out
     said, error = ended.err.splitlines()
     assert said.startswith("dal: kept ")
-    assert said.endswith(f"{lock}: is a link or a folder, not a lock file: remove it")
-    assert error.endswith(f" are left in the cache {folder}: an entry could not be removed")
+    assert said.endswith(f"{named(lock)}: is a link or a folder, not a lock file: remove it")
+    assert error.endswith(f" are left in the cache {named(folder)}: an entry could not be removed")
     assert [entry.path for entry in cache_entries(folder)] == [kept]
     assert (tmp_path / "mine").read_text(encoding="utf-8") == "precious"
 
@@ -130,7 +131,7 @@ def test_next_entries_are_removed_in_place_of_one_that_another_process_writes_to
         ended = with_tickets("cache", "--trim", f"{left}B")
     assert ended.code == 0, ended.err
     assert ended.out.count("removed") == 1
-    assert ended.err.endswith(f"{first.path}: another process writes to it\n")
+    assert ended.err.endswith(f"{named(first.path)}: another process writes to it\n")
     assert cache_entries(folder) == [first, *others]
     assert second not in cache_entries(folder)
 
