@@ -158,7 +158,10 @@ class AnnotationService(ServiceState):
         return {"saved": True, "header": self._header(who)}
 
     def undo(self, who: str, *, key: str) -> Reply:
-        """Take back the person's last step; the first row is its row, with the answer taken back as `was`."""
+        """Take back the person's last step; the first row is its row, with the answer taken back as `was`.
+
+        A row that was put off or declined and that others have answered meanwhile is not shown again.
+        """
         stored = _stored_key(who, "undo", key)
         with self._changing():
             is_new = not has_key(self._log, stored)
@@ -166,7 +169,9 @@ class AnnotationService(ServiceState):
             has = event is not None and has_answered(self._log, event.row, who)
             self._queue.reopen()
             adjudicated = event is not None and event.source == ADJUDICATED
-            if event is not None and adjudicated:  # not a question to this person
+            unanswered = event is not None and event.kind in ("skipped", "deferred")
+            closed = event is not None and unanswered and _is_done(self._log.row(event.row).state)
+            if event is not None and (adjudicated or closed):  # not a question to this person
                 self._log.release(event.row, who)
             ids = self._queue.next(who)
         if event is not None and is_new and event.kind in ("answered", "skipped"):
@@ -174,7 +179,7 @@ class AnnotationService(ServiceState):
                 self._count(who, event.kind == "answered", has)
         if event is None:
             return {"undone": None, **self._next(who, ids)}
-        if event.kind != "noted" and not adjudicated:
+        if event.kind != "noted" and not adjudicated and not closed:
             ids = [event.row, *(row for row in ids if row != event.row)][:LEASED]
         reply = self._next(who, ids)
         if reply["rows"] and reply["rows"][0]["id"] == event.row and event.kind in ("answered", "skipped"):

@@ -170,6 +170,24 @@ def test_undo_goes_back_any_number_of_own_steps(folder: Path) -> None:
     service.close()
 
 
+@pytest.mark.parametrize(("how", "kind"), [("later", "deferred"), ("decline", "skipped")])
+def test_undone_skip_of_a_row_that_others_have_answered_is_not_shown_again(folder: Path, how: str, kind: str) -> None:
+    service = open_service(folder, trainer=False)
+    row = service.state("ana")["rows"][0]["id"]
+    service.skip("ana", row=row, key="skip", how=how)
+    if how == "decline":  # which is final for others
+        with LabelLog(folder / "labels.db") as log:
+            log.set_person("ben", token=None, rights=("adjudicate",))
+    service.take("ben", row=row)
+    service.answer("ben", row=row, classes=[true_class(row)], key="b", replaces=None)
+    reply = service.undo("ana", key="undo")
+    assert reply["undone"] == {"kind": kind, "row": row}
+    assert row not in [each["id"] for each in reply["rows"]]
+    with pytest.raises(AnswerError, match="another person has answered this text meanwhile"):
+        service.answer("ana", row=row, classes=[0], key="a", replaces=None)
+    service.close()
+
+
 def test_repeated_undo_undoes_one_step(folder: Path) -> None:
     service = open_service(folder, trainer=False)
     answer_all(service, "ana", 2)
