@@ -107,11 +107,11 @@ def serve_launched(launched: LaunchedRank, timeout: float) -> int:
 @contextmanager
 def _launched_ranks(launched: LaunchedRank, timeout: float, tell: Callable[[str], None]) -> Iterator[Ranks]:
     store, key = launcher_store(launched, max(timeout, _START)), secrets.token_bytes(32)
-    output = "its output is where the launcher keeps it"
+    place = "is where the launcher keeps it"
     with _Reception("127.0.0.1" if launched.one_computer else "", key) as reception:
         store.set(_KEY, json.dumps({"port": reception.port, "key": key.hex()}))
-        expected: _Expected = {rank: (lambda: None, output) for rank in range(1, launched.size)}
-        workers = reception.workers(expected, max(timeout, _START), output.replace("its", "their"), tell)
+        expected: _Expected = {rank: (lambda: None, f"its output {place}") for rank in range(1, launched.size)}
+        workers = reception.workers(expected, max(timeout, _START), f"their output {place}", tell)
     with without_launcher(), _leading(Leader(workers, timeout, own_main=False, host=launched.host)) as leader:
         yield leader
 

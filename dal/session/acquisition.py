@@ -92,7 +92,7 @@ class Acquisition:
         labeled, labels = pool_state.labeled_set
         scored = RowsToScore(unlabeled)
         if not everywhere:
-            trained = bool(all_needs(acting)) and reads_trained(acting, self._learner)
+            trained = reads_trained(acting, self._learner)
             scored = self._candidates.draw(unlabeled, labeled, labels, n, seeds, trained=trained)
         predictor, prepared, provided = self._model_for(acting, pool_state)
         select = partial(
@@ -118,8 +118,7 @@ class Acquisition:
         elif k and seeds.round % k == 1 % k and predictor is not None and len(scored.rows) < len(unlabeled):
             with timed(seconds, "recall"):
                 whole, _, _ = select(unlabeled)
-                recall = int(torch.isin(unlabeled[whole.positions], scored.rows).sum()) / n
-                measured = MeasuredCandidates(recall, len(scored.rows))
+                measured = MeasuredCandidates.of(unlabeled[whole.positions], scored.rows)
         duplicates = seeds.generator(Stream.DUPLICATES)
         notes = {name: float(value) for name, value in selection.notes.items()}
         if UNPARSED_SHARE in pool.names and len(pool):

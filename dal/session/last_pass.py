@@ -37,6 +37,11 @@ class MeasuredCandidates:
     recall: float
     count: int
 
+    @classmethod
+    def of(cls, batch: Tensor, candidates: Tensor) -> "MeasuredCandidates":
+        """The recall of candidates (K,) of a batch (n,) that was selected among all rows, n >= 1."""
+        return cls(int(torch.isin(batch, candidates).sum()) / len(batch), len(candidates))
+
 
 @dataclass(frozen=True, eq=False)
 class LastPass:
@@ -110,7 +115,10 @@ def keep_pass(
             yield values.clamp_(-_LARGEST, _LARGEST).half().numpy()
 
     if folder is None:
-        held = {name: np.concatenate(list(blocks_of(name))) for name in widths}
+        held = {name: np.empty((len(pool), width), np.float16) for name, width in widths.items()}
+        for name, values in held.items():
+            for start, block in zip(range(0, len(pool), _BLOCK), blocks_of(name), strict=True):
+                values[start : start + _BLOCK] = block
         return LastPass(round, distance, model, held, measured)
     facts = {
         "version": _VERSION,

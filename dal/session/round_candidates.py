@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dal.learner import Learner, Monitor
@@ -112,9 +111,8 @@ class RoundCandidates:
         assert generator is not None
         measured, distance = None, 1
         if last is not None and scored.replaced is not None:
-            recall = int(torch.isin(batch, scored.replaced).sum()) / len(batch)
-            measured = MeasuredCandidates(recall, len(scored.replaced))
-            step = 1 if recall >= generator.min_recall else -1
+            measured = MeasuredCandidates.of(batch, scored.replaced)
+            step = 1 if measured.recall >= generator.min_recall else -1
             distance = min(max(last.distance + step, 1), generator.every)
         elif last is not None:  # of the same round: it was stopped, or its batch was not stored
             measured, distance = last.measured if last.model == model else None, last.distance
