@@ -22,7 +22,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import torch
 
 from dal import Experiment, Margin, ProbeLearner, Random, TextData, TransformerLearner
 from dal.functional.uncertainty import margin
+from dal.learner import Learner
 from dal.strategies.proxy_candidates import LinearProxy
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -40,16 +41,41 @@ KEYS = ("data", "seed", "start", "batch", "rounds", "pool", "steps")
 ARMS = ("probe", "candidates", "random")  # compared with "transformer"
 
 
-def run_cell(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """Final accuracies by arm, the agreement of the choices and the recall of the candidates."""
+def task_of(options: argparse.Namespace, name: str) -> TextData:
+    """The data of a set."""
     folder = Path(options.data) / name
-    data = TextData(
+    return TextData(
         str(folder / "train.parquet"),
         label="label_name",
         test=str(folder / "test.parquet"),
         limit=options.pool,
         test_limit=1000,
     )
+
+
+def run_arm(
+    options: argparse.Namespace, data: TextData, learner: Learner, seed: int, folder: str, **given: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Run or resume one arm of a cell with `Margin`, in a folder of its own; the lines of its runs, by name."""
+    experiment = Experiment(
+        data,
+        learner,
+        Margin(),
+        **{"baseline": None, **given},
+        start=options.start,
+        batch=options.batch,
+        rounds=options.rounds,
+        seeds=[seed],
+        folder=str(options.folder / folder),
+        save_model=False,
+        report=False,
+    )
+    return experiment.run().cells
+
+
+def run_cell(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """Final accuracies by arm, the agreement of the choices and the recall of the candidates."""
+    data = task_of(options, name)
     probe = ProbeLearner(MODEL, max_length=64)
     tuned = TransformerLearner(MODEL, max_length=64, min_steps=options.steps, max_steps=options.steps)
     lines: dict[str, list[dict[str, Any]]] = {}
@@ -60,23 +86,9 @@ def run_cell(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any
         "candidates": {"candidates": LinearProxy(options.pool // 10), "recall_every": 1},
     }.items():
         began = time.process_time()
-        experiment = Experiment(
-            data,
-            probe if arm == "probe" else tuned,
-            Margin(),
-            **{"baseline": None, **given},
-            start=options.start,
-            batch=options.batch,
-            rounds=options.rounds,
-            seeds=[seed],
-            folder=str(options.folder / f"{name}-{seed}-{arm}"),
-            save_model=False,
-            report=False,
-            measure_distances=False,
-            pool_sample=0,
-            quiet=True,
-        )
-        cells = experiment.run().cells
+        learner = probe if arm == "probe" else tuned
+        given = {"measure_distances": False, "pool_sample": 0, "quiet": True, **given}
+        cells = run_arm(options, data, learner, seed, f"{name}-{seed}-{arm}", **given)
         cpu_seconds[arm] = time.process_time() - began
         lines |= {arm: cells[f"Margin-seed{seed}"]}
         if arm == "probe":
@@ -151,26 +163,41 @@ def interval(differences: Sequence[float]) -> str:
     return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser, *, seeds: int, rounds: int) -> None:
+    """Add the options of a benchmark whose cells are runs of a fine-tuned model."""
     parser.add_argument("--data", default=os.environ.get("DAL_TEST_DATA"), help="folder of data sets")
     parser.add_argument("--sets", nargs="+", default=["trec6", "mr", "banking77", "agnews"])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--start", type=int, default=40, help="labels drawn at random first")
     parser.add_argument("--batch", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--pool", type=int, default=2000, help="rows of the pool")
     parser.add_argument("--steps", type=int, default=100, help="steps of each fine-tuning")
-    parser.add_argument("--folder", type=Path, default=Path("runs/bench/proxy"))
-    parser.add_argument("--out", type=Path, default=Path("runs/bench/proxy.jsonl"))
-    parser.add_argument("--report", action="store_true", help="print the tables of --out and run nothing")
-    options = parser.parse_args(argv)
+
+
+def run_or_report(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    run: Callable[[argparse.Namespace], None],
+    report: Callable[[Sequence[Mapping[str, Any]]], str],
+) -> int:
+    """Run the missing cells unless only the report is wanted, and print the report."""
     if not options.report:
         if not options.data:
             parser.error("give --data, or set DAL_TEST_DATA")
         run(options)
     print(report(read_lines(options.out)))
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser, seeds=5, rounds=3)
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench/proxy"))
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/proxy.jsonl"))
+    parser.add_argument("--report", action="store_true", help="print the tables of --out and run nothing")
+    options = parser.parse_args(argv)
+    return run_or_report(parser, options, run, report)
 
 
 if __name__ == "__main__":

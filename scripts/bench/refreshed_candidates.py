@@ -11,7 +11,6 @@ in --folder; a finished cell is one line of --out. A cell takes 10 to 20 minutes
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -19,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dal import Experiment, Margin, RefreshedProxy, TextData, TransformerLearner
+from dal import RefreshedProxy, TransformerLearner
 
 sys.path.insert(0, str(Path(__file__).parent))
 from candidates import append_line, read_lines
-from proxy import interval
+from proxy import add_options, interval, run_arm, run_or_report, task_of
 from strategies import MODEL, table
 
 KEYS = ("data", "seed", "start", "batch", "rounds", "pool", "steps", "size", "min_recall")
@@ -31,42 +30,20 @@ KEYS = ("data", "seed", "start", "batch", "rounds", "pool", "steps", "size", "mi
 
 def run_cell(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Accuracy by number of labels of both runs, and rows scored and recall in the rounds of the second one."""
-    folder = Path(options.data) / name
-    data = TextData(
-        str(folder / "train.parquet"),
-        label="label_name",
-        test=str(folder / "test.parquet"),
-        limit=options.pool,
-        test_limit=1000,
-    )
+    data = task_of(options, name)
     learner = TransformerLearner(MODEL, max_length=64, min_steps=options.steps, max_steps=options.steps)
     candidates = RefreshedProxy(options.size, options.min_recall)
     lines: dict[str, list[dict[str, Any]]] = {}
     cpu_seconds = {}
     rounds: list[dict[str, Any]] = []
-    for arm, given in {
-        "candidates": {"candidates": candidates, "recall_every": 1},
-        "whole": {},
-    }.items():
+    arms: dict[str, dict[str, Any]] = {"candidates": {"candidates": candidates, "recall_every": 1}, "whole": {}}
+    for arm, given in arms.items():
         if arm == "whole" and all(each["scored"] == each["of"] for each in rounds):
             lines[arm] = lines["candidates"]  # the same batches, so the same models
             continue
         began = time.process_time()
-        run = Experiment(
-            data,
-            learner,
-            Margin(),
-            baseline=None,
-            start=options.start,
-            batch=options.batch,
-            rounds=options.rounds,
-            seeds=[seed],
-            folder=str(options.folder / f"{name}-{seed}-{arm}"),
-            save_model=False,
-            report=False,
-            **given,
-        )
-        lines[arm] = run.run().cells[f"Margin-seed{seed}"]
+        cells = run_arm(options, data, learner, seed, f"{name}-{seed}-{arm}", **given)
+        lines[arm] = cells[f"Margin-seed{seed}"]
         cpu_seconds[arm] = time.process_time() - began
         for line in lines[arm][1:] if arm == "candidates" else ():
             counted = line.get("candidates", {})
@@ -119,26 +96,14 @@ def report(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=os.environ.get("DAL_TEST_DATA"), help="folder of data sets")
-    parser.add_argument("--sets", nargs="+", default=["trec6", "mr", "banking77", "agnews"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--start", type=int, default=40, help="labels drawn at random first")
-    parser.add_argument("--batch", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--pool", type=int, default=2000, help="rows of the pool")
-    parser.add_argument("--steps", type=int, default=100, help="steps of each fine-tuning")
+    add_options(parser, seeds=3, rounds=12)
     parser.add_argument("--size", type=int, default=200, help="number of candidates")
     parser.add_argument("--min_recall", type=float, default=0.8)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench/refreshed"))
     parser.add_argument("--out", type=Path, default=Path("runs/bench/refreshed.jsonl"))
     parser.add_argument("--report", action="store_true", help="print the table of --out and run nothing")
     options = parser.parse_args(argv)
-    if not options.report:
-        if not options.data:
-            parser.error("give --data, or set DAL_TEST_DATA")
-        run(options)
-    print(report(read_lines(options.out)))
-    return 0
+    return run_or_report(parser, options, run, report)
 
 
 if __name__ == "__main__":
