@@ -18,10 +18,10 @@ from dal.config.allowed_code import admitted
 from dal.distributed.connection import ClosedError, Connection, Kind, Message
 from dal.distributed.sent_objects import SentObjects
 from dal.distributed.wire import Packet, Unreadable, packed, unpacked
-from dal.distributed.worker import SOURCE, source_digest, versions
 from dal.errors import DalError, RankError
 from dal.learner import SILENT, Monitor
 from dal.learners.ranks import Job, NotShareableError, Ranks, communicating_by, sharing_with
+from dal.store.installed_code import code_difference
 
 _log = logging.getLogger("dal")
 
@@ -311,24 +311,10 @@ def welcomed(connection: Connection) -> dict[str, Any]:
     """
     message = connection.receive(60)
     facts: dict[str, Any] = unpacked(message.structure, message.buffers, {})
-    difference = _difference(facts)
+    rank, rank_0 = f"rank {facts['rank']} on {facts['host']}", f"rank 0 on {socket.gethostname()}"
+    difference = code_difference(facts, rank, rank_0)
     if difference is not None:
         with contextlib.suppress(ClosedError):
             connection.send(Kind.FAILED, packed(difference, {}, same_host=False, own_main=False))
         raise RankError(difference)
     return facts
-
-
-def _difference(facts: dict[str, Any]) -> str | None:
-    """What a rank has that differs from rank 0, and what to do; None if nothing does."""
-    rank, rank_0 = f"rank {facts['rank']} on {facts['host']}", f"rank 0 on {socket.gethostname()}"
-    own = versions()
-    for name, version in facts["versions"].items():
-        if own.get(name) != version:
-            return f"{rank} has {name} {version}, and {rank_0} has {own.get(name)}: install the same version on all"
-    if facts.get("source") != source_digest():
-        return (
-            f"{rank} runs other source code of dal ({facts.get('folder')}) than {rank_0} ({SOURCE}), under the same "
-            "version number: install the same code on all"
-        )
-    return None

@@ -1,7 +1,6 @@
 """A rank other than 0: it serves the jobs of rank 0 until that ends, and opens no data, folder or model of its own."""
 
 import contextlib
-import functools
 import json
 import os
 import pickle
@@ -10,8 +9,6 @@ import socket
 import sys
 import time
 import traceback
-from hashlib import blake2b
-from importlib import metadata
 from multiprocessing.connection import Client
 from multiprocessing.context import AuthenticationError
 from pathlib import Path
@@ -24,38 +21,13 @@ from dal.distributed.wire import Unreadable, packed, unpacked
 from dal.errors import DalError, RankError, one_line
 from dal.learners.ranks import communicating_by
 from dal.monitor import Monitor
+from dal.store.installed_code import code_facts
 from dal.store.parent_process import end_with_parent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Packages that must have the same version on all ranks.
-_PACKAGES = ("deep-active-learning", "torch", "transformers", "lightning", "numpy")
-
-#: Folder of the source code of `dal`.
-SOURCE = Path(__file__).parents[1]
-
 _BEAT = 1.0  # seconds between two reports of progress, at least
-
-
-def versions() -> dict[str, str]:
-    """Versions that must be the same on all ranks."""
-    return {"Python": sys.version.split()[0]} | {name: metadata.version(name) for name in _PACKAGES}
-
-
-@functools.cache
-def source_digest(folder: Path = SOURCE) -> str:
-    """Digest of the names and contents of all Python files in a folder, which takes some milliseconds.
-
-    Ranks must have the same one: the version says nothing of a checkout that somebody works in.
-    """
-    digest = blake2b(digest_size=16)
-    files = [file for file in folder.rglob("*.py") if file.is_file()]  # locks of editors are links that lead nowhere
-    for file in sorted(files):
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{len(content)}\0".encode(errors="surrogateescape"))
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def join(host: str, port: int, key: bytes, rank: int) -> Connection:
@@ -69,8 +41,7 @@ def join(host: str, port: int, key: bytes, rank: int) -> Connection:
             connection = Connection(socket.socket(fileno=os.dup(accepted.fileno())))
     except (OSError, EOFError, AuthenticationError) as error:
         raise RankError(f"rank {rank} cannot reach rank 0 at {host}:{port}: {one_line(error)}") from error
-    facts = {"rank": rank, "pid": os.getpid(), "host": socket.gethostname(), "versions": versions()}
-    facts |= {"source": source_digest(), "folder": str(SOURCE)}
+    facts = {"rank": rank, "pid": os.getpid(), "host": socket.gethostname(), **code_facts()}
     connection.send(Kind.RESULT, packed(facts, {}, same_host=False, own_main=False))
     return connection
 

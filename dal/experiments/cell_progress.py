@@ -8,12 +8,12 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dal.errors import printable
+from dal.errors import counted, printable
 from dal.experiments.console import Quiet
 from dal.experiments.heartbeat import CountingMonitor, Heartbeat
 from dal.learner import Monitor
@@ -126,8 +126,13 @@ class CellsProgress:
         """Show nothing on a cell any more."""
         self._cells.pop(name, None)
 
-    def lines(self) -> list[str]:
-        """The lines of running cells in the order of the grid; of more than six, six at a time in turn."""
+    def lines(self, queued: Set[str] = frozenset()) -> list[str]:
+        """The lines of running cells in the order of the grid; of more than six, six at a time in turn.
+
+        Args:
+            queued: names of the cells that wait in the queue of a scheduler, of which those without a line are counted
+                in a further line. The scheduler is asked rarely, so that some may have started.
+        """
         now = self._clock()
         if now - self._read_at >= _EVERY:
             self._read_at = now
@@ -135,13 +140,17 @@ class CellsProgress:
                 text = _line_in(self._folder / name / PROGRESS)
                 if text != seen.text and name in self._cells:
                     self._cells[name] = _Seen(text, now)
-        fresh = [seen.text for seen in list(self._cells.values()) if seen.text and now - seen.since < _STALE]
-        if len(fresh) <= _MOST_LINES:
-            return fresh
-        pages = -(-len(fresh) // _MOST_LINES)
-        first = int(now / _TURN) % pages * _MOST_LINES
-        shown = fresh[first : first + _MOST_LINES]
-        return [*shown, f"and {len(fresh) - len(shown)} other cells"]
+        fresh = {name: seen.text for name, seen in list(self._cells.items()) if seen.text and now - seen.since < _STALE}
+        shown = list(fresh.values())
+        if len(fresh) > _MOST_LINES:
+            pages = -(-len(fresh) // _MOST_LINES)
+            first = int(now / _TURN) % pages * _MOST_LINES
+            shown = shown[first : first + _MOST_LINES]
+            shown.append(f"and {len(fresh) - len(shown)} other cells")
+        waiting = len(queued - fresh.keys())
+        if waiting:
+            shown.append(f"{counted(waiting, 'cell')} in the queue of the scheduler")
+        return shown
 
 
 def _line_in(path: Path) -> str:

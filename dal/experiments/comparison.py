@@ -24,6 +24,7 @@ from dal.experiments.folder_config import check_config
 from dal.experiments.heartbeat import duration
 from dal.experiments.html_report import ReportWriter, html_report, verdict_sentences
 from dal.experiments.interrupts import InterruptCheck, interruptible
+from dal.experiments.node_code import check_code, code_variables
 from dal.experiments.results import Cell, Results
 from dal.experiments.slurm_jobs import Slurm, SlurmJobs
 from dal.learner import Prepared
@@ -197,11 +198,13 @@ class Comparison:
                 progress = CellsProgress(shared.folder, [cell.name for cell in left])
                 grid.reporter.stage(f"running {len(left)} cells in other processes")
                 grid.reporter.plan(len(left), "cells")
-                grid.reporter.watch(progress.lines)
             else:
                 done = sum(len(grid.lines[cell.name]) for cell in left)
                 grid.reporter.plan(len(left) * (self.experiment.rounds + 1) - done, "rounds")
             with self._executor(shared, grid.reporter, min(self.jobs, len(left))) as executor:
+                if progress is not None:
+                    running = progress  # the type of a variable that may be None is not kept in a lambda
+                    grid.reporter.watch(lambda: running.lines(executor.queued))
                 for ended in executor.run(left, check):
                     grid.done(ended)
                     if progress is not None:
@@ -240,7 +243,7 @@ class Comparison:
         from dal.experiments.shared_ledgers import marked_ledgers
 
         with marked_ledgers(self.experiment, shared.folder) as variables:
-            executor = self._cluster_executor(shared.folder, jobs, code, variables)
+            executor = self._cluster_executor(shared.folder, jobs, code, {**variables, **code_variables()})
             try:
                 yield executor
             finally:
@@ -268,6 +271,7 @@ class Comparison:
             if folder is not None:
                 from dal.experiments.shared_ledgers import check_ledgers
 
+                check_code()
                 check_ledgers(self.experiment)
                 await_free(folder / name, check)
             if reporter is None:

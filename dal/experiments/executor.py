@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,13 @@ class CellResult:
 
 
 class Executor(ABC):
-    """Base class of executors, which run the cells of a grid. The choice of executor does not affect the results."""
+    """Base class of executors, which run the cells of a grid. The choice of executor does not affect the results.
+
+    Attributes:
+        queued: names of the cells that a scheduler has not started yet, as far as it is known.
+    """
+
+    queued: Set[str] = frozenset()
 
     @abstractmethod
     def run(self, cells: Sequence[Cell], check: InterruptCheck) -> Iterator[CellResult]:

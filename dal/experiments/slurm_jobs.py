@@ -29,6 +29,8 @@ FOLDER = ".slurm"
 
 _POLL = 1.0  # seconds
 
+_QUEUED = ("PENDING", "REQUEUED", "CONFIGURING")  # states of a job that has not started
+
 
 @dataclass(frozen=True)
 class Slurm:
@@ -177,6 +179,7 @@ class SlurmJobs(Executor):
                         ended = self._result(cell, messages.get(cell.name, messages.get("", "")))
                         failed |= ended.lines is None
                         yield ended
+                self.queued = {cell.name for job, group in self.running.items() if _is_queued(job) for cell in group}
                 for cell in [cell for cell in elsewhere if not self._is_busy(cell)]:
                     elsewhere.remove(cell)
                     ended = self._result(cell)
@@ -242,6 +245,11 @@ class SlurmJobs(Executor):
         except BusyError:
             return True
         return False
+
+
+def _is_queued(job: Any) -> bool:
+    """Whether a job had not started, or not again, when Slurm was last asked; submitit asks it less and less often."""
+    return str(job.state).upper() in _QUEUED
 
 
 @contextlib.contextmanager

@@ -20,9 +20,10 @@ from dal.distributed import ranks, start
 from dal.distributed.connection import Connection, Kind
 from dal.distributed.leader import Leader, welcomed
 from dal.distributed.wire import packed
-from dal.distributed.worker import join, source_digest, versions
+from dal.distributed.worker import join
 from dal.errors import ConfigError, RankError
 from dal.learners.ranks import Job, current_ranks
+from dal.store.installed_code import code_facts
 
 HERE = Job(rank_jobs.rank_of, (0,))
 
@@ -180,7 +181,8 @@ def pair() -> Iterator[tuple[Connection, Connection]]:
 
 
 def test_ranks_with_unequal_versions_are_refused(pair: tuple[Connection, Connection]):
-    facts = {"rank": 3, "pid": 1, "host": "node7", "versions": versions() | {"torch": "1.0"}}
+    own = code_facts()
+    facts = {"rank": 3, "pid": 1, "host": "node7", **own, "versions": own["versions"] | {"torch": "1.0"}}
     pair[0].send(Kind.RESULT, packed(facts, {}, same_host=False, own_main=False))
     with pytest.raises(RankError, match=r"rank 3 on node7 has torch 1.0, and rank 0 on .* has .*: install the same"):
         welcomed(pair[1])
@@ -188,33 +190,13 @@ def test_ranks_with_unequal_versions_are_refused(pair: tuple[Connection, Connect
 
 
 def test_rank_with_other_source_of_the_same_version_is_refused_in_one_line(pair: tuple[Connection, Connection]):
-    facts = {"rank": 3, "pid": 1, "host": "node7", "versions": versions(), "folder": "/home/me/dal"}
-    for source in ({"source": "0" * 32}, {}):  # a checkout from before the comparison says nothing
-        pair[0].send(Kind.RESULT, packed(facts | source, {}, same_host=False, own_main=False))
-        with pytest.raises(RankError) as caught:
-            welcomed(pair[1])
-        text = str(caught.value)
-        assert text.startswith("rank 3 on node7 runs other source code of dal (/home/me/dal) than rank 0 on ")
-        assert text.endswith("under the same version number: install the same code on all")
-        assert "\n" not in text
-        assert pair[0].receive(5).kind == Kind.FAILED
-    pair[0].send(Kind.RESULT, packed(facts | {"source": source_digest()}, {}, same_host=False, own_main=False))
+    facts = {"rank": 3, "pid": 1, "host": "node7", **code_facts()}
+    pair[0].send(Kind.RESULT, packed(facts | {"source": "0" * 32}, {}, same_host=False, own_main=False))
+    with pytest.raises(RankError, match=r"rank 3 on node7 runs other source code of dal .* than rank 0 on .*"):
+        welcomed(pair[1])
+    assert pair[0].receive(5).kind == Kind.FAILED
+    pair[0].send(Kind.RESULT, packed(facts, {}, same_host=False, own_main=False))
     assert welcomed(pair[1])["rank"] == 3
-
-
-def test_digest_of_the_source_is_that_of_names_and_contents(tmp_path: Path):
-    def digest_of(*files: tuple[str, str]) -> str:
-        folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        for name, text in files:
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
-        (folder / ".#locked.py").symlink_to("me@here.4242")  # as Emacs locks a file
-        return source_digest(folder)
-
-    one, two = ("a.py", "x = 1\n"), ("inner/b.py", "y = 2\n")
-    assert digest_of(one, two) == digest_of(two, one, ("notes.txt", "other"), ("inner/b.pyc", "compiled"))
-    others = [(one,), (one, ("inner/b.py", "y = 3\n")), (one, ("inner/c.py", "y = 2\n")), (("a.py", "x = 1\ny = 2\n"),)]
-    assert len({digest_of(one, two), *(digest_of(*files) for files in others)}) == 5
 
 
 LAUNCHED = """

@@ -139,6 +139,16 @@ def test_more_cells_than_fit_are_shown_in_turn(tmp_path: Path) -> None:
     assert progress.lines() == [*names[:6], "and 2 other cells"]
 
 
+def test_cells_that_a_scheduler_has_not_started_are_counted(tmp_path: Path) -> None:
+    clock = Clock()
+    progress = CellsProgress(tmp_path, ["runs", "waits", "waits, too"], clock)
+    assert progress.lines({"runs", "waits", "waits, too"}) == ["3 cells in the queue of the scheduler"]
+    write(tmp_path, "runs", "works\n")
+    clock.now = 5
+    assert progress.lines({"runs", "waits"}) == ["works", "1 cell in the queue of the scheduler"]
+    assert progress.lines({"runs"}) == ["works"]  # it has started since the scheduler was asked
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
 def test_files_that_are_no_line_are_not_shown_or_made_harmless(tmp_path: Path) -> None:
     clock, names = Clock(), ["link", "pipe", "folder", "bytes", "escape", "long"]

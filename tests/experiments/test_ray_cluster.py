@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from command import Command, write_tickets
+from filelock import FileLock
 from test_comparison import CONFIG, figures
 from test_experiment import experiment
 
@@ -41,7 +42,14 @@ class Dies(Strategy):
 
 
 @pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The turn of a test, among those of several processes of tests: "auto" finds a Ray that any of them has started."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        yield
+
+
+@pytest.fixture
+def ray(turn: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray of two processors on this machine."""
     found = pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -78,7 +86,7 @@ def test_tasks_of_a_cluster_give_the_same_figures_and_a_killed_cell_goes_on(
 
 
 def test_a_ray_that_is_started_here_leaves_signals_alone_and_does_not_import_from_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    turn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
     from dal.experiments.ray_cluster import Cluster
@@ -102,7 +110,7 @@ def test_a_ray_that_is_started_here_leaves_signals_alone_and_does_not_import_fro
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
-def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path, address: str) -> None:
+def test_a_cluster_that_is_not_there_is_said_in_one_line(turn: None, tmp_path: Path, address: str) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
     from dal.experiments.ray_cluster import Cluster
 

@@ -192,16 +192,25 @@ echo "Submitted batch job 17"
 """
 
 
-def test_script_of_a_job_has_its_resources(place: Path, dal: Command, tmp_path: Path, monkeypatch: Any) -> None:
-    """By commands that stand for those of Slurm."""
-    for name, text in (
-        ("sbatch", SBATCH),
-        ("srun", "#!/bin/sh\n"),
-        ("sacct", "#!/bin/sh\necho 'JobID|State|NodeList'\n"),
-    ):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+def put_commands(folder: Path, monkeypatch: pytest.MonkeyPatch, jobs: str = "") -> None:
+    """Let commands in a folder stand for those of Slurm.
+
+    Args:
+        folder: folder to write them to.
+        monkeypatch: puts the folder on the path of commands.
+        jobs: rows of the reply of `sacct`.
+    """
+    sacct = f"#!/bin/sh\ncat <<END\nJobID|State|NodeList\n{jobs}END\n"
+    for name, text in (("sbatch", SBATCH), ("srun", "#!/bin/sh\n"), ("scancel", "#!/bin/sh\n"), ("sacct", sacct)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_script_of_a_job_has_its_resources(
+    place: Path, dal: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_commands(tmp_path, monkeypatch)
     slurm = Slurm(minutes=90, partition="gpu", memory=8, options={"account": "nlp"}, setup=["module load cuda"])
     executor = SlurmJobs(experiment(place), place / "script", 1, slurm, cells_per_job=2)
     executor._submit(tuple(Comparison(experiment(), (Margin(),)).cells))
@@ -213,3 +222,21 @@ def test_script_of_a_job_has_its_resources(place: Path, dal: Command, tmp_path: 
         assert f"#SBATCH --{line}\n" in script
     assert "module load cuda\n" in script
     assert f"{sys.executable} -P -u -m submitit" in script
+
+
+@pytest.mark.parametrize(("state", "queued"), [("PENDING", {"waits"}), ("RUNNING", set())])
+def test_cells_of_jobs_in_the_queue_are_known(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, queued: set[str]
+) -> None:
+    put_commands(tmp_path, monkeypatch, f"17|{state}|\n")
+    executor, seen = SlurmJobs(experiment(place), tmp_path / "queued", 1, Slurm()), []
+
+    class Ending(InterruptCheck):
+        def __call__(self) -> None:
+            seen.append(executor.queued)
+            raise Interrupted(None, "compare")
+
+    with pytest.raises(Interrupted):
+        list(executor.run([Cell("waits", Margin(), 0)], Ending(None, "compare")))
+    executor.close()
+    assert seen == [queued]
