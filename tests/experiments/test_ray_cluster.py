@@ -43,7 +43,7 @@ class Dies(Strategy):
 
 @pytest.fixture
 def turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The turn of a test, among those of several processes of tests: "auto" finds a Ray that any of them has started."""
+    """The turn of a test: "auto" would find a Ray that a test in another process has started."""
     with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
         yield
 
