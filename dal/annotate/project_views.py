@@ -22,6 +22,7 @@ from dal.store.log_figures import (
     batches_with,
     recent_answers,
     rounds_of,
+    seconds_worked,
     standing_classes,
     work_of,
 )
@@ -52,9 +53,8 @@ class ProjectViews:
         self._log, self._rows, self._settings, self._retraining = log, rows, settings, retraining
         self._rankings = Rankings(log)
         self._parts = ReplyParts(log, rows, self._rankings, settings)
-        work = work_of(log)
-        self._mine = {each.who: each.rows for each in work}  # rows that each person has answered
-        self._seconds = sum(each.seconds for each in work)
+        self._mine: dict[str, int] = {}  # rows that each person has answered, see `_rows_answered`
+        self._seconds = seconds_worked(log)
         self._since = AnswersSince(log)
         self._agreement: tuple[int, Reply | None] = (-1, None)  # with the event up to which it was computed
 
@@ -275,6 +275,13 @@ class ProjectViews:
         price = self._settings.price_per_hour
         return None if price is None else round(self._seconds / 3600 * price, 2)
 
+    def _rows_answered(self, who: str) -> int:
+        """Number of rows that a person has answered: counted in the log at her first request, then kept."""
+        if who not in self._mine:
+            counted = sum(each.rows for each in work_of(self._log, who))
+            self._mine.setdefault(who, counted)  # unless another request of hers was faster, and has stored an answer
+        return self._mine[who]
+
     def _header(self, who: str) -> Reply:
         """Figures about all answers and about the last ranking of a model."""
         counts, latest = self._log.counts(), self._rankings.latest
@@ -290,7 +297,7 @@ class ProjectViews:
             }
         return {
             "answered": counts.get(ANSWERED, 0),
-            "mine": self._mine.get(who, 0),
+            "mine": self._rows_answered(who),
             "pending": counts.get(PENDING, 0),
             "declined": counts.get(DECLINED, 0),
             "disputed": counts.get(DISPUTED, 0),

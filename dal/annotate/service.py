@@ -121,6 +121,7 @@ class AnnotationService(ServiceState):
     ) -> Reply:
         """Store an answer or a skip, and lease the next rows, in one transaction."""
         stored = _stored_key(who, "answer", key)
+        self._rows_answered(who)  # counted before the change
         try:
             with self._changing():
                 is_new, had = not has_key(self._log, stored), has_answered(self._log, row, who)
@@ -163,6 +164,7 @@ class AnnotationService(ServiceState):
         A row that was put off or declined and that others have answered meanwhile is not shown again.
         """
         stored = _stored_key(who, "undo", key)
+        self._rows_answered(who)
         with self._changing():
             is_new = not has_key(self._log, stored)
             event = self._log.undo_of(who, key=stored)
@@ -217,6 +219,7 @@ class AnnotationService(ServiceState):
         """Decide a disputed row, by an answer of its own that rewrites nobody's."""
         self._require_right(who, ADJUDICATE)
         stored = _stored_key(who, "adjudicate", key)
+        self._rows_answered(who)
         with self._changing():
             is_new, had = not has_key(self._log, stored), has_answered(self._log, row, who)
             if is_new:
@@ -263,7 +266,7 @@ class AnnotationService(ServiceState):
 
     def _count(self, who: str, had: bool, has: bool) -> None:
         """Count a row that a person has answered now, or no longer."""
-        self._mine[who] = self._mine.get(who, 0) + has - had
+        self._mine[who] += has - had
 
     def _value(self, classes: Sequence[int]) -> Value:
         """The names of classes, in the form in which the log stores an answer.

@@ -127,6 +127,12 @@ def work_of(log: LabelLog, who: str | None = None) -> list[PersonWork]:
     return [PersonWork(*line) for line in _all(log, query, *(() if who is None else (who,)))]
 
 
+def seconds_worked(log: LabelLog) -> float:
+    """Seconds of all people on answers and skips, imported ones aside."""
+    query = "SELECT total(seconds) FROM events WHERE kind IN ('answered', 'skipped') AND source IS NOT 'import'"
+    return float(_one(log, query))
+
+
 def names_in(log: LabelLog) -> set[str]:
     """Names of everybody who has done anything in a log, also of models, and of those who have a login."""
     lines = _all(log, "SELECT DISTINCT who FROM events WHERE who <> ''")

@@ -2,10 +2,10 @@
 
     python scripts/bench/opening.py [--answers 100000 1000000] [--folder FOLDER]
 
-The log is that of a project with as many texts as answers: each text was asked in a batch of 1,000 and has one answer
-of ten classes, by one of ten people, with a time of its own. Opened are the label store, a session on a pool with
-these ids, and the service of `dal annotate`, each in a process of its own that has imported its modules. Memory is the
-growth of the anonymous memory of the process at its peak. Linux only.
+The log is that of a project in which all texts but a tenth were asked, in batches of 1,000, and have one answer of ten
+classes, by one of ten people, with a time of its own. Opened are the label store, a session on a pool with the answered
+ids, and the service of `dal annotate` with a first page for one of the people, each in a process of its own that has
+imported its modules. Memory is the growth of the anonymous memory of the process at its peak. Linux only.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def make(folder: Path, answers: int) -> None:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("kind: project\ndata: {path: rows.db}\n", encoding="utf-8")
     with ProjectRows.create(folder / "rows.db") as stored:
-        rows = (ProjectRow(f"row {i:07d}", f"text {i} about {CLASSES[i % 10]}") for i in range(answers))
+        rows = (ProjectRow(f"row {i:07d}", f"text {i} about {CLASSES[i % 10]}") for i in range(answers + answers // 9))
         stored.add(rows, source="pool.csv")
     with LabelLog(folder / "labels.db") as log:
         for name in CLASSES:
@@ -127,12 +127,17 @@ def session(folder: Path) -> Callable[[], Any]:
 
 
 def service(folder: Path) -> Callable[[], Any]:
-    """Open the service of the annotation page."""
+    """Open the service of the annotation page, and show a person her first texts."""
     import dal.annotate.page_routes
     import dal.annotate.server  # noqa: F401  what the process of the page imports, too
     from dal.annotate.service import open_service
 
-    return lambda: open_service(folder, trainer=False)
+    def opened() -> Any:
+        made = open_service(folder, trainer=False)
+        assert made.state(PEOPLE[0])["header"]["answered"] == int(folder.name)
+        return made
+
+    return opened
 
 
 OPENED = {"label store": label_store, "session": session, "service": service}

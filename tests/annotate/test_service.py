@@ -43,6 +43,28 @@ def test_without_a_model_two_rows_come_in_random_order(folder: Path) -> None:
     service.close()
 
 
+def test_answers_of_a_person_are_counted_at_her_first_request_whatever_it_is(folder: Path) -> None:
+    """As after a restart of the server in the middle of her work."""
+
+    def restarted() -> Service:
+        return open_service(folder, trainer=False)
+
+    service = restarted()
+    first, second = (row["id"] for row in service.state("ana")["rows"])
+    service.answer("ana", row=first, classes=[1], key="1")
+    service.close()
+    service = restarted()
+    assert service.answer("ana", row=second, classes=[1], key="2")["header"]["mine"] == 2
+    service.close()
+    service = restarted()
+    assert service.answer("ana", row=second, classes=[1], key="2")["header"]["mine"] == 2  # repeated
+    service.close()
+    service = restarted()
+    assert service.undo("ana", key="3")["header"]["mine"] == 1
+    assert [header(service, who)["mine"] for who in ("ana", "ben")] == [1, 0]
+    service.close()
+
+
 def test_answer_is_stored_and_the_next_row_comes_with_the_reply(folder: Path) -> None:
     service = open_service(folder, trainer=False)
     first, second = service.state("ana")["rows"]
