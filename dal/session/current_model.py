@@ -98,6 +98,12 @@ class CurrentModel:
         """Digest of everything that determines the model, except the initial model of a warm start."""
         return self._marker(self._training_bytes(), describe(self._learner))
 
+    @property
+    def run_marker(self) -> str:
+        """Digest of what all models of a run have in common: the pool, the learner and the seed."""
+        facts = [describe(self._learner), self._seed, self._data.pool.classes, self._data.pool.fingerprint]
+        return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
+
     def _training_bytes(self) -> bytes:
         parts = self._annotations.state.training_set
         return b"".join(b"" if part is None else part.numpy().tobytes() for part in parts)

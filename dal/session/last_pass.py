@@ -1,9 +1,12 @@
 """Outputs of the latest pass over the whole pool, kept between rounds for candidate generators."""
 
+import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,14 @@ from dal.store.atomic_files import named, open_regular, replacing, write_whole
 from dal.store.bounded_json import parse_json
 from dal.store.run_folder import LAST_PASS, writing
 
+_log = logging.getLogger("dal")
+
 _FACTS = "pass.json"
-_VERSION = 1
+_VERSION = 2
 _FACTS_BYTES = 1 << 16
 _BLOCK = 32_768  # rows that are converted at once
 _LARGEST = float(np.finfo(np.float16).max)
+_new_digest = partial(hashlib.blake2b, digest_size=16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,7 @@ def keep_pass(
     names: Iterable[str],
     *,
     pool: Any,
+    run: str,
     round: int,
     distance: int,
     model: str,
@@ -87,6 +94,7 @@ def keep_pass(
         passes: rows (n,) int64 and their outputs; each row of the pool is in one of them.
         names: names of the outputs to keep.
         pool: the `dal.data.Rows` of the pool.
+        run: marker of the run (`CurrentModel.run_marker`).
         round: round of the pass.
         distance: number of rounds to the next pass over the whole pool.
         model: marker of the model.
@@ -125,33 +133,60 @@ def keep_pass(
         "round": round,
         "distance": distance,
         "model": model,
-        "pool": pool.fingerprint,
+        "run": run,
         "widths": widths,
         "recall": None if measured is None else measured.recall,
         "candidates": 0 if measured is None else measured.count,
     }
+    digests: dict[str, str] = {}
     with writing(folder / LAST_PASS), replacing(folder / LAST_PASS) as new:
         for name in widths:
+            digest = _new_digest()
             with (new / f"{name}.f16").open("wb") as file:
                 for block in blocks_of(name):
-                    file.write(block.tobytes())  # not through a memory map: a full disk would end the process
-        write_whole(new / _FACTS, json.dumps(facts) + "\n")
-    kept = load_pass(folder, widths, pool)
+                    content = block.tobytes()
+                    file.write(content)  # not through a memory map: a full disk would end the process
+                    digest.update(content)
+            digests[name] = digest.hexdigest()
+        write_whole(new / _FACTS, json.dumps({**facts, "digests": digests}) + "\n")
+    kept = _read_pass(folder, widths, len(pool), run, verify=False)
     if kept is None:
         raise SessionError(f"{named(folder / LAST_PASS)} was changed by another program while it was written")
     return kept
 
 
-def load_pass(folder: Path, names: Iterable[str], pool: Any) -> LastPass | None:
-    """The pass that is kept in a run folder; None if there is none of this pool with these names, or it is damaged."""
+def load_pass(folder: Path, names: Iterable[str], *, rows: int, run: str) -> LastPass | None:
+    """The pass that is kept in a run folder. All of its numbers are read once, to verify them.
+
+    Args:
+        folder: run folder.
+        names: names of the outputs that are wanted.
+        rows: number of rows of the pool.
+        run: marker of the run (`CurrentModel.run_marker`).
+
+    Returns:
+        The pass; None where there is none, or, with a warning, where it is damaged or of another run.
+    """
+    kept = _read_pass(folder, names, rows, run, verify=True)
+    if kept is None and os.path.lexists(folder / LAST_PASS):
+        _log.warning(
+            "%s is damaged, or of another run, learner or pool: the whole pool is scored again, and later choices may "
+            "differ from those of a run that was not interrupted",
+            named(folder / LAST_PASS),
+        )
+    return kept
+
+
+def _read_pass(folder: Path, names: Iterable[str], rows: int, run: str, *, verify: bool) -> LastPass | None:
     try:
         with open(open_regular(folder / LAST_PASS / _FACTS, os.O_RDONLY), "rb") as file:
             facts = parse_json(file.read(_FACTS_BYTES))
-        if facts["version"] != _VERSION or facts["pool"] != pool.fingerprint:
+        if facts["version"] != _VERSION or facts["run"] != run:
             return None
-        values = {
-            name: _mapped(folder / LAST_PASS / f"{name}.f16", (len(pool), int(facts["widths"][name]))) for name in names
-        }
+        values = {}
+        for name in names:
+            path, shape = folder / LAST_PASS / f"{name}.f16", (rows, int(facts["widths"][name]))
+            values[name] = _mapped(path, shape, facts["digests"][name] if verify else None)
         measured = None
         if facts["recall"] is not None:
             measured = MeasuredCandidates(float(facts["recall"]), int(facts["candidates"]))
@@ -169,9 +204,11 @@ def _width(name: str, passes: Sequence[Outputs]) -> int:
     return int(shape[1])
 
 
-def _mapped(path: Path, shape: tuple[int, int]) -> NDArray[np.float16]:
-    """Numbers of a file, which are read when they are indexed."""
+def _mapped(path: Path, shape: tuple[int, int], digest: str | None) -> NDArray[np.float16]:
+    """Numbers of a file, which are read when they are indexed; verified by their digest unless it is None."""
     with open(open_regular(path, os.O_RDONLY), "rb") as file:
         if os.fstat(file.fileno()).st_size != np.float16().itemsize * shape[0] * shape[1]:
             raise ValueError("the file is not complete")
+        if digest is not None and hashlib.file_digest(file, _new_digest).hexdigest() != digest:
+            raise ValueError("the numbers were changed")
         return np.memmap(file, np.float16, "r", shape=shape)

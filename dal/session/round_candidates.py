@@ -118,15 +118,16 @@ class RoundCandidates:
             measured, distance = last.measured if last.model == model else None, last.distance
         self._last = last = None  # closes its files, which are replaced
         self._last = keep_pass(
-            self._folder, passes, scored.keeps, pool=self._pool, round=round, distance=distance, model=model,
-            measured=measured,
+            self._folder, passes, scored.keeps, pool=self._pool, run=self._model.run_marker, round=round,
+            distance=distance, model=model, measured=measured,
         )  # fmt: skip
         return measured
 
     def _kept(self) -> LastPass | None:
         """The pass that is kept, from the folder in the first round of a resumed session."""
         if self._last is None and self._folder is not None and self._generator is not None:
-            self._last = load_pass(self._folder, self._generator.keeps, self._pool)
+            names, run = self._generator.keeps, self._model.run_marker
+            self._last = load_pass(self._folder, names, rows=len(self._pool), run=run)
         return self._last
 
     def _candidates(

@@ -37,7 +37,9 @@ def replacing(folder: Path) -> Iterator[Path]:
     make_folder(folder.parent)
     recover(folder)
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{named(folder)} is a file, where a folder is to be written: choose another name")
+        raise ConfigError(
+            f"{named(folder)} is a file, where a folder is to be written: move it, or choose another name"
+        )
     partial, previous = (folder.with_name(temporary_name(folder.name, end)) for end in ("new", "old"))
     partial.mkdir()
     try:

@@ -1,6 +1,6 @@
 """Passes over the whole pool that are kept for the candidates of later rounds."""
 
-import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,9 +188,25 @@ def written(content: str) -> Any:
     return lambda folder: (folder / "pass.json").write_text(content, encoding="utf-8")
 
 
-def of_other_texts(folder: Path) -> None:
-    stored = json.loads((folder / "pass.json").read_text(encoding="utf-8"))
-    (folder / "pass.json").write_text(json.dumps(stored | {"pool": "another"}), encoding="utf-8")
+def shuffled(folder: Path) -> None:
+    path = folder / "features.f16"
+    path.write_bytes(np.fromfile(path, np.float16).reshape(N, -1)[::-1].tobytes())
+
+
+def not_finite(folder: Path) -> None:
+    path = folder / "features.f16"
+    path.write_bytes(np.full(path.stat().st_size // 2, np.nan, np.float16).tobytes())
+
+
+def of_another_run(folder: Path) -> None:
+    other = folder.parent / "another run"
+    with Session(
+        splits(), PROBE, Entropy(), hide_labels=True, candidates=RefreshedProxy(30), folder=other, seed=1
+    ) as opened:
+        for _ in range(2):
+            next_batch(opened)
+    shutil.rmtree(folder)
+    (other / LAST_PASS).rename(folder)
 
 
 @pytest.mark.parametrize(
@@ -198,17 +214,33 @@ def of_other_texts(folder: Path) -> None:
     [
         truncated,
         linked,
-        of_other_texts,
+        shuffled,
+        not_finite,
+        of_another_run,
         written("{"),
         written("[]"),
         written('{"version": 9}'),
-        written('{"version": 1, "widths": {"features": "many"}}'),
+        written('{"version": 2, "widths": {"features": "many"}}'),
         lambda folder: (folder / "features.f16").unlink(),
         lambda folder: (folder / "pass.json").unlink(),
     ],
-    ids=["truncated", "link", "other texts", "no JSON", "list", "version", "type", "no numbers", "no facts"],
+    ids=[
+        "truncated",
+        "link",
+        "shuffled",
+        "not finite",
+        "another run",
+        "no JSON",
+        "list",
+        "version",
+        "type",
+        "no numbers",
+        "no facts",
+    ],
 )
-def test_damaged_pass_is_made_again(damage: Any, tmp_path: Path) -> None:
+def test_damaged_pass_is_made_again_with_a_warning(
+    damage: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with session(tmp_path) as opened:
         for _ in range(2):
             next_batch(opened)
@@ -216,6 +248,16 @@ def test_damaged_pass_is_made_again(damage: Any, tmp_path: Path) -> None:
     with session(tmp_path) as opened:
         batch = next_batch(opened)
     assert (batch.candidates, batch.measured_candidates) == (N - 12, 0)
+    (warning,) = caplog.messages
+    assert "last_pass is damaged, or of another run, learner or pool: the whole pool is scored again" in warning
+
+
+def test_file_in_the_place_of_the_pass_is_named_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / LAST_PASS).touch()
+    with session(tmp_path) as opened:
+        next_batch(opened)
+        with pytest.raises(ConfigError, match="last_pass is a file, where a folder is to be written: move it, or"):
+            opened.ask(6)
 
 
 def test_full_disk_ends_a_round_in_one_line_and_leaves_the_earlier_pass(
@@ -250,17 +292,25 @@ def test_kept_numbers_are_those_of_the_passes_in_half_precision(
     order = torch.randperm(N, generator=torch.Generator().manual_seed(2))
     passes = [(rows, Outputs({"features": values[rows]})) for rows in (order[:90], order[90:], order[:0])]
     kept = keep_pass(
-        tmp_path if folder else None, passes, ["features"], pool=pool, round=4, distance=2, model="m", measured=None
+        tmp_path if folder else None,
+        passes,
+        ["features"],
+        pool=pool,
+        run="r",
+        round=4,
+        distance=2,
+        model="m",
+        measured=None,
     )
     rows = torch.tensor([149, 3, 0, 3])
     expected = values[rows].clamp(-65504, 65504).half().float()
     assert torch.equal(kept.read(rows).features, expected)
     if folder:
-        again = load_pass(tmp_path, ["features"], pool)
+        again = load_pass(tmp_path, ["features"], rows=N, run="r")
         assert isinstance(again, LastPass)
         assert torch.equal(again.read(rows).features, expected)
         assert (again.round, again.distance, again.model, again.measured) == (4, 2, "m", None)
-        assert load_pass(tmp_path, ["logits"], pool) is None
+        assert load_pass(tmp_path, ["logits"], rows=N, run="r") is None
     assert all(value.dtype == np.float16 for value in kept.values.values())
 
 
@@ -273,6 +323,7 @@ def test_outputs_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
             [(torch.arange(N), Outputs({"features": values}))],
             ["features"],
             pool=splits().pool,
+            run="r",
             round=1,
             distance=1,
             model="m",
