@@ -102,6 +102,16 @@ def shortened(text: str, most: int = 80) -> str:
     return f"{text[: most - 3 - tail]}...{text[len(text) - tail :]}"
 
 
+def how_ended(exit_code: int) -> str:
+    """How a process ended, for messages; negative numbers are those of signals.
+
+    Example:
+        >>> how_ended(-9), how_ended(1)
+        ('was killed by signal 9', 'ended with exit code 1')
+    """
+    return f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
+
+
 def counted(n: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun; the plural is the noun with an "s" unless it is given.
 

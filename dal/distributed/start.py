@@ -25,7 +25,7 @@ from dal.distributed.launchers import LaunchedRank, launched_rank, launcher_stor
 from dal.distributed.leader import Leader, Worker, welcomed
 from dal.distributed.rank_logs import rank_logs
 from dal.distributed.worker import join, serve
-from dal.errors import ConfigError, RankError, one_line
+from dal.errors import ConfigError, RankError, how_ended, one_line
 from dal.functional.checking import number, whole
 from dal.learners.ranks import Ranks, current_ranks, sharing_with
 from dal.store.memory_limit import check_processes
@@ -196,9 +196,7 @@ def _process(log: Path, facts: dict[str, Any], threads: int) -> "subprocess.Pope
 def _end_of(process: "subprocess.Popen[str]") -> Callable[[], str | None]:
     def how() -> str | None:
         code = process.poll()
-        if code is None:
-            return None
-        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return None if code is None else how_ended(code)
 
     return how
 

@@ -76,9 +76,9 @@ class CellReporter(Quiet):
         """Name the cell again, after a stage."""
         self._heartbeat.stage(self._title)
 
-    def plan(self, parts: int, noun: str) -> None:
+    def plan(self, parts: int, noun: str, at_once: int = 1) -> None:
         """Note the number of rounds, to say how many are left."""
-        self._heartbeat.plan(parts, noun)
+        self._heartbeat.plan(parts, noun, at_once)
 
     def part_done(self) -> None:
         """Count a round."""

@@ -14,6 +14,7 @@ from subprocess import STDOUT, Popen, TimeoutExpired
 from typing import Any
 
 from dal.config.allowed_code import safe_environment
+from dal.errors import how_ended
 from dal.experiments.interrupts import RESUMABLE
 from dal.store.atomic_files import open_regular
 
@@ -64,7 +65,7 @@ def run_worker(
         if exit_code == RESUMABLE:
             return STOPPED
         last = next((line for line in reversed(log.read().splitlines()) if line.strip()), "")
-    return "" if exit_code == 0 else last.removeprefix("dal: error: ") or f"its process ended with {exit_code}"
+    return "" if exit_code == 0 else last.removeprefix("dal: error: ") or f"its process {how_ended(exit_code)}"
 
 
 def _finished(process: "Popen[bytes]") -> int:

@@ -12,7 +12,7 @@ from dal.config.kinds import COMPARISON
 from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
-from dal.errors import ConfigError, DalError, require
+from dal.errors import ConfigError, DalError, counted, require
 from dal.evaluation.curves import named_score
 from dal.experiments.cell_progress import CellReporter, CellsProgress
 from dal.experiments.console import Console, Quiet, reading
@@ -21,7 +21,7 @@ from dal.experiments.experiment import Experiment
 from dal.experiments.experiment_checks import undescribed_codes, unmeasured_objective
 from dal.experiments.first_round import FirstRounds
 from dal.experiments.folder_config import check_config
-from dal.experiments.heartbeat import duration
+from dal.experiments.heartbeat import duration, seconds_left
 from dal.experiments.html_report import ReportWriter, html_report, verdict_sentences
 from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.node_code import check_code, code_variables
@@ -101,6 +101,11 @@ class Comparison:
     def _in_subprocesses(self) -> bool:
         """Whether each cell runs in its own process."""
         return self.jobs > 1 or self.cluster is not None
+
+    @property
+    def cells_at_once(self) -> int:
+        """Largest number of cells that run at the same time."""
+        return self.jobs * (self.cells_per_gpu if isinstance(self.cluster, Slurm) else 1)
 
     @property
     def named(self) -> dict[str, Strategy]:
@@ -196,8 +201,9 @@ class Comparison:
             if self._in_subprocesses:
                 assert shared.folder is not None
                 progress = CellsProgress(shared.folder, [cell.name for cell in left])
-                grid.reporter.stage(f"running {len(left)} cells in other processes")
-                grid.reporter.plan(len(left), "cells")
+                most = f", at most {grid.at_once} at once" if grid.at_once < len(left) else ""
+                grid.reporter.stage(f"running {counted(len(left), 'cell')} in other processes{most}")
+                grid.reporter.plan(len(left), "cells", grid.at_once)
             else:
                 done = sum(len(grid.lines[cell.name]) for cell in left)
                 grid.reporter.plan(len(left) * (self.experiment.rounds + 1) - done, "rounds")
@@ -346,6 +352,7 @@ class _Grid:
         self.failed: dict[str, str] = {}
         self._finished = sum(comparison.experiment.is_finished(lines) for lines in self.lines.values())
         self._began, self._ended = time.monotonic(), 0
+        self.at_once = max(1, min(comparison.cells_at_once, len(self.lines) - self._finished))
         if self._finished:
             reporter.say(f"{self._finished} of {len(self.lines)} cells are finished already")
 
@@ -355,14 +362,19 @@ class _Grid:
         name = ended.cell.name
         if ended.lines is None:
             self.failed[name] = ended.error or "its process ended without an error message"
-            self.reporter.say(f"{name} failed: {self.failed[name]}")
-            return
-        self.lines[name] = ended.lines
-        self._finished += 1
+        else:
+            self.lines[name] = ended.lines
+            self._finished += 1
         left = len(self.lines) - self._finished - len(self.failed)
-        seconds = (time.monotonic() - self._began) / self._ended * left
+        parts = [f"{self._finished} of {len(self.lines)} cells done"]
+        parts += [f"{len(self.failed)} failed"] if self.failed else []
+        if left:
+            rest = seconds_left(time.monotonic() - self._began, self._ended, left, self.at_once)
+            parts.append(f"about {duration(rest)} left")
+        if ended.lines is None:
+            self.reporter.say(f"{name} failed: {self.failed[name]}; {', '.join(parts)}")
+            return
         last = ended.lines[-1]
         score = named_score(last, self._metric)
         reached = "" if score is None else f"{self._metric} {score:.3f} with {last['labels']} labels; "
-        then = "that was the last" if not left else f"about {duration(seconds)} left"
-        self.reporter.say(f"{name}: {reached}{self._finished} of {len(self.lines)} cells, {then}")
+        self.reporter.say(f"{name}: {reached}{', '.join(parts)}")

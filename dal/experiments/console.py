@@ -40,7 +40,7 @@ class Quiet:
     def stage(self, text: str) -> None:
         """Called at the start of a stage, such as loading the data."""
 
-    def plan(self, parts: int, noun: str) -> None:
+    def plan(self, parts: int, noun: str, at_once: int = 1) -> None:
         """Called when the number of rounds (or cells) to compute is known."""
 
     def part_done(self) -> None:
@@ -159,10 +159,10 @@ class Console(Quiet):
         if self._spinner is not None:
             self._spinner.update(self._stage, details)
 
-    def plan(self, parts: int, noun: str) -> None:
+    def plan(self, parts: int, noun: str, at_once: int = 1) -> None:
         """Note the number of parts, to say how many are left."""
         if self.heartbeat is not None:
-            self.heartbeat.plan(parts, noun)
+            self.heartbeat.plan(parts, noun, at_once)
 
     def part_done(self) -> None:
         """Count a part."""

@@ -30,7 +30,7 @@ class Heartbeat:
         self._stage = ""
         self._work: tuple[str, int] | None = None
         self._done = 0
-        self._parts, self._parts_done, self._noun = 0, 0, ""
+        self._parts, self._parts_done, self._noun, self._at_once = 0, 0, "", 1
         self._details: Callable[[], Sequence[str]] = tuple
         self._stopped: threading.Event | None = None
 
@@ -63,9 +63,9 @@ class Heartbeat:
         """Print further lines with each line of the stage, such as those of other processes."""
         self._details = details
 
-    def plan(self, parts: int, noun: str) -> None:
-        """Set how many parts the whole work has, such as 24 "rounds"."""
-        self._parts, self._parts_done, self._noun = parts, 0, noun
+    def plan(self, parts: int, noun: str, at_once: int = 1) -> None:
+        """Set how many parts the whole work has, such as 24 "rounds", and how many of them run at the same time."""
+        self._parts, self._parts_done, self._noun, self._at_once = parts, 0, noun, at_once
         self._planned = self._part_ended = self._clock()
 
     def part_done(self) -> None:
@@ -111,12 +111,25 @@ class Heartbeat:
             return f"{_INDENT}{doing}"
         left = f"{self._parts_done} of {self._parts} {self._noun} done"
         if 0 < self._parts_done < self._parts:
-            # Parts that are done tell how long one takes. The present one counts by the time it has used, so that the
-            # estimate falls while it runs.
-            each = (self._part_ended - self._planned) / self._parts_done
-            rest = each * (self._parts - self._parts_done - 1) + max(each - (now - self._part_ended), 0.0)
+            # Estimated when a part ends; falls while the next one runs, by the time that one takes at most.
+            took, remaining = self._part_ended - self._planned, self._parts - self._parts_done
+            rest = seconds_left(took, self._parts_done, remaining, self._at_once)
+            rest -= min(now - self._part_ended, rest / remaining)
             left += f", about {duration(rest)} left"
         return f"{_INDENT}{doing}; {left}"
+
+
+def seconds_left(took: float, done: int, left: int, at_once: int = 1) -> float:
+    """Estimated seconds that the rest of some work takes, at the moment at which a part ends.
+
+    Args:
+        took: seconds so far.
+        done: number of parts that are done, at least 1.
+        left: number of parts that are not.
+        at_once: number of parts that run at the same time; the others are taken for half done.
+    """
+    half_done = min(at_once - 1, left) / 2
+    return took / (done + half_done) * (left - half_done)
 
 
 class CheckingMonitor(Monitor):

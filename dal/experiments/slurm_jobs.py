@@ -40,7 +40,7 @@ class Slurm:
         minutes: time limit of a job. A cell that reaches it continues in another job of the same length.
         partition: partition of the jobs; None for the default of the cluster.
         gpus: number of GPUs of a job: 1, or 0.
-        cpus: number of CPU cores of a cell.
+        cpus: number of CPU cores, and threads, of a cell.
         memory: memory of a cell in GB; None for the default of the cluster.
         notice: seconds before the time limit at which the cells are asked to stop.
         max_timeouts: number of time limits after which a cell fails.
@@ -113,7 +113,9 @@ class SlurmJobs(Executor):
     ) -> None:
         self._experiment, self._folder, self._jobs, self._code = experiment, folder.absolute(), jobs, code
         self._cells_per_job = cells_per_job
-        self._slurm, self._variables = slurm, {**thread_limits(slurm.cpus), **(variables or {})}
+        share = max(1, (os.cpu_count() or 1) // (jobs * cells_per_job)) if slurm.local else slurm.cpus
+        threads = min(slurm.cpus, share)
+        self._slurm, self._variables = slurm, {**thread_limits(threads), **(variables or {})}
         self.running: dict[Any, tuple[Cell, ...]] = {}
         self._submitit: Any = require("submitit", "slurm")
         # A new folder, which others cannot write to: submitit keeps pickles there.

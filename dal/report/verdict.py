@@ -142,6 +142,9 @@ def _verdict(run: Run, name: str, metric: str, result: CurveComparison | None, c
         return Conclusion("open", text, "No baseline was run, so nothing can be said about labels saved.")
     if result is None:
         return Conclusion("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
+    if not run.finished and result.budget <= min(curve.labels[0] for curve in curves.values()):
+        text = f"{name} and {run.baseline} have only their start of {result.budget:.0f} labels in common so far."
+        return Conclusion("open", text, "Nothing can be said about labels saved yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
     lower = run.lower_is_better(metric)
     saved = label_efficiency(curves, run.curves(run.baseline, metric), metric, lower_is_better=lower)

@@ -141,7 +141,8 @@ def test_jobs_give_the_same_figures_and_a_dead_worker_costs_its_own_cell(dal: Co
     assert alone.code == 0, alone.err
     beside = dal("compare", "grid.yaml", "--strategies", f"{listed},fails.Dies", "--seeds", "[0]", "--jobs", 2)
     assert beside.code == 1
-    assert "1 of the cells failed: Dies-seed0: its process ended with -9" in beside.err
+    assert "1 of the cells failed: Dies-seed0: its process was killed by signal 9" in beside.err
+    assert "3 of 4 cells done, 1 failed" in beside.err + beside.out
     for name in ("Margin-seed0", "BADGE-seed0", "Random-seed0"):
         ours, theirs = (read_metrics(tmp_path / folder / name) for folder in ("runs/grid-compare", "alone"))
         assert [line["rows"] for line in ours] == [line["rows"] for line in theirs]

@@ -11,7 +11,7 @@ from rich.console import Console as RichConsole
 from dal.data import Rows, Splits
 from dal.experiments.console import Console
 from dal.experiments.experiment import Experiment
-from dal.experiments.heartbeat import Heartbeat, duration
+from dal.experiments.heartbeat import Heartbeat, duration, seconds_left
 from dal.learners.probe_learner import ProbeLearner
 from dal.stopping.budget_rules import Labels
 from dal.strategies.random import Random
@@ -75,6 +75,18 @@ def test_the_estimate_of_what_is_left_falls_while_a_part_runs(clock: Clock) -> N
     heartbeat.part_done()
     heartbeat.part_done()
     assert heartbeat.text() == "  ... Margin (2 min 10 s); 3 of 3 rounds done"
+
+
+def test_parts_that_run_at_the_same_time_are_taken_for_half_done(clock: Clock) -> None:
+    heartbeat = Heartbeat(lambda line: None, clock=clock)
+    heartbeat.plan(2, "cells", at_once=2)
+    heartbeat.stage("running 2 cells")
+    clock.now = 120
+    heartbeat.part_done()
+    assert heartbeat.text().endswith("1 of 2 cells done, about 40 s left")
+    assert seconds_left(120, 1, 5) == 600
+    assert seconds_left(120, 1, 5, 3) == 120 / 2 * 4  # two others are half done, of five
+    assert seconds_left(120, 4, 1, 8) == 120 / 4.5 * 0.5
 
 
 def test_other_lines_count_as_signs_of_life_and_nothing_is_said_about_nothing(clock: Clock) -> None:

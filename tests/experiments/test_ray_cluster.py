@@ -73,7 +73,7 @@ def test_tasks_of_a_cluster_give_the_same_figures_and_a_killed_cell_goes_on(
     grid = ("compare", "grid.yaml", "--seeds", 1, "--strategies")
     away = dal(*grid, "Margin,dies.Dies", "--folder", "away", "--jobs", 2, "--cluster", "local")
     assert away.code == 1
-    assert "1 of the cells failed: Dies-seed0: its process ended with -9" in away.err
+    assert "1 of the cells failed: Dies-seed0: its process was killed by signal 9" in away.err
     assert ray.is_initialized()  # it was there before, and stays
     again = dal(*grid, "Margin,dies.Dies", "--folder", "away", "--jobs", 2, "--cluster", "local", "--cells-per-gpu", 2)
     assert again.code == 0, again.err

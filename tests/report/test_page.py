@@ -248,6 +248,17 @@ def test_unfinished_cell_is_shown_as_such_and_compared_as_far_as_it_goes(tmp_pat
     assert "at 70 labels" in verdict(page)
 
 
+def test_common_start_alone_is_no_verdict(tmp_path):
+    """As where the cell of the strategy was killed after it."""
+    folder = write_run(tmp_path)
+    for path in folder.glob("Margin-seed*/metrics.jsonl"):
+        path.write_text(path.read_text().splitlines(keepends=True)[0])
+    said = verdict(report(folder))
+    assert "Margin and Random have only their start of" in said
+    assert "did not beat" not in said
+    assert "reached" not in said
+
+
 def test_cell_that_nobody_began_is_named(tmp_path):
     page = report(write_run(tmp_path, seeds=[0], config={"seeds": [0, 1]}))
     assert "seed 1 not started" in page.text
