@@ -71,6 +71,7 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cluster")
     parser.add_argument("--cells-per-gpu", "--cells_per_gpu", type=int, default=1)
+    parser.add_argument("--devices", "--rank-timeout", "--rank_timeout")  # those of `dal run`
     add_resume(parser)
     add_dry_run(parser)
     parser.add_argument("--table", choices=("latex", "csv", "markdown"))
@@ -80,6 +81,10 @@ def compare(arguments: list[str]) -> int:
     options, overrides = split(parser, arguments, keys=config_keys())
     if options.output is not None and options.table is None:
         raise ConfigError("-o is the file of a table: give --table latex, csv or markdown, too")
+    if options.devices is not None:
+        raise ConfigError(
+            "dal compare runs each cell on one device: give --jobs N, and each of N cells at once has its own"
+        )
     if options.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {options.jobs}")
     if options.cell is not None:

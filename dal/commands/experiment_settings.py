@@ -9,7 +9,7 @@ from dal.config.kinds import PROJECT, kind_of
 from dal.errors import ConfigError
 from dal.experiments.stored_experiments import assemble, stored_experiment
 from dal.store.atomic_files import check_regular, named, typed
-from dal.store.run_folder import FILES
+from dal.store.run_folder import FILES, LABELS
 from dal.store.similar_names import similar_entry
 
 if TYPE_CHECKING:
@@ -94,7 +94,20 @@ def _require_same(experiment: "Experiment", folder: Path) -> None:
     difference = first_difference(folder, config, ignored=may_change(folder, config))
     if difference is not None:
         or_edit = f"omit --config, or edit {named(folder / 'config.yaml')}"
+        if not _was_asked(folder):
+            or_edit += ", or delete the folder, in which nothing was asked yet"
         raise ConfigError(f"{named(folder)} already has a different config: {difference}; {or_edit}")
+
+
+def _was_asked(folder: Path) -> bool:
+    """Whether the folder has a question or an answer."""
+    from dal.store.label_log import LabelLog
+
+    path = folder / LABELS
+    if not path.exists():
+        return False
+    with LabelLog(path, access="read") as log:
+        return log.last_event > 0
 
 
 def config_to_store(experiment: "Experiment") -> dict[str, Any]:

@@ -234,11 +234,12 @@ def check_candidates(candidates: Candidates | None, learner: Learner) -> None:
     if candidates is None or not candidates.keeps:
         return
     check_schedule(candidates)
+    other = "LinearProxy or " if "embeddings" in offered else ""
     if absent := sorted(frozenset(candidates.keeps) - closure(learner.provides)):
         raise NeedError(
             f"{type(candidates).__name__} keeps {', '.join(absent)} of the trained model, which "
-            f"{type(learner).__name__} does not offer: set candidates to LinearProxy or to a number, or use another "
-            "learner"
+            f"{type(learner).__name__} does not offer: set candidates to {other}a number for a random subset, or use "
+            "another learner"
         )
 
 
@@ -274,7 +275,9 @@ def at_least(candidates: Candidates, name: str, least: int) -> None:
     value = getattr(candidates, name)
     given = as_integer(value)
     if given is None or given < least:
-        raise ConfigError(f"{name} of {type(candidates).__name__} must be at least {least}, got {shown(value)}")
+        raise ConfigError(
+            f"{name} of {type(candidates).__name__} must be a whole number of at least {least}, got {shown(value)}"
+        )
 
 
 def check_schedule(candidates: Candidates) -> None:

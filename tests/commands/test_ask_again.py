@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -85,6 +86,16 @@ def test_a_config_that_says_the_same_in_other_words_is_accepted(dal: Command) ->
     path = "data.path: tickets.csv\ndata.id: id\ndata.label: null\ndata.classes: [billing, access]\n"
     Path("pool.yaml").write_text(path + "strategy: {class_path: dal.Random}\nlearner: {TfidfLearner: }\nbatch: 25\n")
     assert dal(*ASK, "--force").code == 0
+
+
+def test_folder_in_which_nothing_was_asked_may_be_deleted_for_another_config(dal: Command) -> None:
+    """The first config has no text left to ask; the correct one must not be stuck behind it."""
+    labeled = ("--data.path", "hidden.csv", "--data.label", "label", "--data.classes", "null")
+    refused(dal(*ASK, *labeled), "nothing is left to ask")
+    refused(dal(*ASK), "mine already has a different config", "or delete the folder, in which nothing was asked yet")
+    shutil.rmtree("mine")
+    assert dal(*ASK).code == 0
+    assert "or delete" not in dal(*ASK, "--force", "--batch", "7").err
 
 
 def test_another_config_is_refused_with_the_first_key_that_differs(dal: Command) -> None:

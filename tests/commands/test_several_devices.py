@@ -28,6 +28,14 @@ def transformer(devices: Any) -> TransformerLearner:
     )
 
 
+def test_comparison_names_what_it_has_in_place_of_devices(dal: Command) -> None:
+    ended = dal("compare", "run.yaml", "--strategies", "Margin", "--devices", 2)
+    assert ended.code == 2
+    assert ended.messages == [
+        "dal: error: dal compare runs each cell on one device: give --jobs N, and each of N cells at once has its own"
+    ]
+
+
 def test_number_of_devices_is_no_part_of_the_recipe():
     data = TextData("tickets.csv")
     for learner, successor, expected in (

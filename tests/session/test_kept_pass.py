@@ -15,6 +15,7 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError, NeedError, SessionError
 from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
+from dal.learners.tfidf_learner import TfidfLearner
 from dal.outputs import Outputs
 from dal.session import Session, last_pass
 from dal.session.last_pass import LastPass, keep_pass, load_pass
@@ -22,7 +23,7 @@ from dal.session.queried_batch import QueriedBatch
 from dal.store.events import SKIP
 from dal.store.run_folder import LAST_PASS
 from dal.strategies import CoreSet, Entropy, Margin, Random
-from dal.strategies.candidates import CandidateQuery, Candidates
+from dal.strategies.candidates import CandidateQuery, Candidates, check_candidates
 from dal.strategies.proxy_candidates import RefreshedProxy
 
 PROBE = ProbeLearner(model=None)
@@ -348,10 +349,16 @@ class Keeps(Candidates):
 def test_what_cannot_be_kept_is_refused() -> None:
     with pytest.raises(NeedError, match="Keeps keeps surprise of the trained model, which ProbeLearner does not offer"):
         session(candidates=Keeps(("surprise",)))
-    with pytest.raises(ConfigError, match="every of Keeps must be at least 2, got 1"):
+    with pytest.raises(ConfigError, match="every of Keeps must be a whole number of at least 2, got 1"):
         session(candidates=Keeps(("features",), 1))
-    with pytest.raises(ConfigError, match="every of RefreshedProxy must be at least 2, got 1"):
+    with pytest.raises(ConfigError, match="every of RefreshedProxy must be a whole number of at least 2, got 1"):
         RefreshedProxy(every=1)
+    with pytest.raises(ConfigError, match=r"size of RefreshedProxy must be a whole number of at least 1, got 2\.5"):
+        RefreshedProxy(size=2.5)  # type: ignore[arg-type]
+    with pytest.raises(NeedError, match="does not offer: set candidates to a number for a random subset, or use"):
+        check_candidates(RefreshedProxy(), TfidfLearner())  # LinearProxy reads embeddings, which it has not either
+    with pytest.raises(NeedError, match="does not offer: set candidates to LinearProxy or a number"):
+        check_candidates(Keeps(("surprise",)), PROBE)
     for wrong in (0, 1.1, float("nan"), "much"):
         with pytest.raises(ConfigError, match="min_recall of RefreshedProxy must be"):
             RefreshedProxy(min_recall=wrong)  # type: ignore[arg-type]

@@ -214,7 +214,7 @@ def test_labels_that_tell_no_classes_apart_leave_the_proxy_random_rows(labels):
     ],
 )
 def test_sizes_below_one_are_refused(made):
-    with pytest.raises(ConfigError, match="must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match="must be a whole number of at least 1, got 0"):
         made()
 
 
