@@ -211,6 +211,7 @@ class Comparison:
                 if progress is not None:
                     running = progress  # the type of a variable that may be None is not kept in a lambda
                     grid.reporter.watch(lambda: running.lines(executor.queued))
+                    check.announce = lambda: grid.reporter.stage("stopping: running cells end after their current step")
                 for ended in executor.run(left, check):
                     grid.done(ended)
                     if progress is not None:

@@ -37,7 +37,10 @@ class InterruptCheck:
 
     Attributes:
         again: advice for going on, with the exact command; None if nothing is kept.
+        announce: called once before the first of these errors is raised, where the end takes a while.
     """
+
+    announce: Callable[[], None] | None = None
 
     def __init__(self, folder: Path | None, command: str, again: str | None = None) -> None:
         if again is None and folder is not None:
@@ -48,6 +51,9 @@ class InterruptCheck:
     def __call__(self) -> None:
         """Raise `Interrupted` or `Stopped` if a signal has arrived."""
         if self.pressed or self._stopping:
+            announce, self.announce = self.announce, None
+            if announce is not None:
+                announce()
             how = self.again or "nothing was kept; the same command begins again"
             raise (Interrupted if self.pressed else Stopped)(f"stopped; {how}")
 

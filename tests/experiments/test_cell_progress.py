@@ -2,7 +2,9 @@
 
 import io
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from dal.experiments.comparison import Comparison
 from dal.experiments.console import Console
 from dal.experiments.executor import SubprocessExecutor
 from dal.experiments.experiment import Experiment
+from dal.experiments.interrupts import Interrupted
 from dal.experiments.spinner import Spinner
 from dal.learners.tfidf_learner import TfidfLearner
 from dal.strategies import Random
@@ -219,3 +222,29 @@ def test_comparison_shows_what_its_cells_say(
     assert "  ... running 2 cells in other processes (" in text
     assert "  ... Slow, seed 0 (0 s); 1 of 3 rounds done, about " in text
     assert not list((tmp_path / "grid").rglob(f"*{PROGRESS}*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no signal of Ctrl-C for one process")
+def test_end_of_running_cells_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(20)))
+    data = TextData(tmp_path / "texts.csv", test=0.3)
+    shared = Experiment(data, TfidfLearner(), start=4, batch=2, rounds=1, folder=tmp_path / "grid", report=False)
+    ended = threading.Event()
+
+    class Interrupting(SubprocessExecutor):
+        """Cells that end when they are asked to; meanwhile Ctrl-C is pressed."""
+
+        def work(self, name: str) -> str:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert ended.wait(20)
+            return ""
+
+        def stop(self) -> None:
+            ended.set()
+
+    monkeypatch.setattr(processes, "Processes", Interrupting)
+    reporter, log = Console(), io.StringIO()
+    reporter._console = RichConsole(file=log, highlight=False)
+    with pytest.raises(Interrupted):
+        Comparison(shared, (Random(),), jobs=2).run(reporter=reporter)
+    assert log.getvalue().count("stopping: running cells end after their current step ...\n") == 1
