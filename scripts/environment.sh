@@ -34,7 +34,8 @@ print(hashlib.sha256(b"".join([*files, sys.version.encode(), sys.argv[1].encode(
     printf '%s\n' "$wanted" >"$stamp"
 }
 
-# watched LOG COMMAND...: runs COMMAND with its output in LOG, shows every ten seconds what it is at, and LOG if it fails.
+# watched LOG COMMAND...: runs COMMAND with its output in LOG, and shows LOG if it fails. Every ten seconds shows its last
+# line and the size of the folder of LOG, since pip says nothing while it writes files.
 watched() {
     local log=$1 started=$SECONDS shown=0 status=0 command
     shift
@@ -45,7 +46,7 @@ watched() {
         sleep 1
         if [ $((SECONDS - started - shown)) -ge 10 ]; then
             shown=$((SECONDS - started))
-            echo "  ... $shown s: $(tail -n 1 "$log" | cut -c 1-100)"
+            echo "  ... $shown s, $(du -sh "$(dirname "$log")" | cut -f 1): $(tail -n 1 "$log" | cut -c 1-100)"
         fi
     done
     wait "$command" || status=$?

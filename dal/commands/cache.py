@@ -15,6 +15,8 @@ from dal.store.run_folder import reason_of
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
+_INSTALLED = re.compile(r"^.*[/\\](?:site|dist)-packages[/\\]")  # models of packages, which configs call package:NAME
+
 
 def cache(arguments: list[str]) -> int:
     """`dal cache`."""
@@ -81,7 +83,8 @@ def _described(entry: CacheEntry) -> str:
 
 
 def _about(entry: CacheEntry) -> str:
-    return shortened(escape_controls(entry.about).replace("\n", " "), 100)
+    about = _INSTALLED.sub("package:", entry.about)
+    return shortened(escape_controls(about).replace("\n", " "), 100)
 
 
 def _size(count: int) -> str:

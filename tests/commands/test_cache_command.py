@@ -47,6 +47,16 @@ def test_every_store_is_shown_with_its_model_rows_and_size(
     assert first.startswith(f"{folder}: ")
 
 
+def test_model_of_an_installed_package_has_the_name_that_a_config_gives_it(
+    folder: Path, with_tickets: Command, tiny_bert: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / ("a long path" * 10) / "site-packages" / "tiny" / "model"
+    model.parent.mkdir(parents=True)
+    model.symlink_to(tiny_bert, target_is_directory=True)
+    embed(model, 16)
+    assert with_tickets("cache").out.count("  package:tiny/model, ") == 2
+
+
 def test_trimming_removes_the_least_recently_used(folder: Path, with_tickets: Command, tiny_bert: Path) -> None:
     for length in (16, 12, 8):
         embed(tiny_bert, length)
