@@ -3,10 +3,10 @@
     python scripts/example_report.py            run what is missing, and write docs/example/
     python scripts/example_report.py --tickets tickets.csv      write the tickets alone
 
-About six minutes on two busy cores; needs the extra `demo`. The tickets are sentences of our own with gaps that are
-filled at random, so nobody's words or data are in them. They are of six classes, some of them rare; one in six
-speaks of a second matter, too, and the simulated person errs on one in twenty. The run stays in --folder, and goes on
-there.
+About a quarter of an hour with one thread on a busy computer; needs the extra `demo`. The tickets are sentences of our
+own with gaps that are filled at random, so nobody's words or data are in them. They are of six classes, some of them
+rare; one in six speaks of a second matter, too, and the simulated person errs on one in twenty. The run stays in
+--folder, and goes on there.
 """
 
 import argparse

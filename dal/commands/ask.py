@@ -141,10 +141,11 @@ def _ask(
     from dal.config import allowed_code as importing
     from dal.config.kinds import ASKED, PROJECT, kind_of
     from dal.config.stored import CONFIG, write_config
+    from dal.experiments.candidate_text import size_text
     from dal.experiments.experiment import UNUSED_WEAK_LABELS
     from dal.experiments.experiment_checks import undescribed_codes
     from dal.experiments.folder_config import may_change
-    from dal.experiments.round_record import recall_of
+    from dal.experiments.round_record import said_of_candidates
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     experiment.check_rows(session.pool)  # before anything is written, and a person answers
@@ -158,6 +159,8 @@ def _ask(
         say(note)
     again = bool(len(session.pending))
     if not again:
+        if unlimited := size_text(experiment.candidates, len(session.unasked_rows)):
+            say(unlimited)
         reporter.stage("selecting the texts")
     if not again and _says_stop(session, experiment, options):
         return 3
@@ -174,12 +177,12 @@ def _ask(
     else:
         write_questions(output, session, rows, force=options.force)
     what = "are still to be answered" if again else f"were chosen by {session.last_selection.shown_strategy}"  # type: ignore[union-attr]
-    recall = "" if again else recall_of(session.last_selection)
+    candidates = "" if again else said_of_candidates(session.last_selection)
     shown = [shortened(name, 40) for name in session.pool.classes[:12]]
     classes = ", ".join(shown) + (", ..." if len(session.pool.classes) > 12 else "")
     say(f"{len(rows):,} of {len(session.pool):,} texts {what}; {counted(len(session.labels), 'has', 'have')} a label")
-    if recall:
-        say(recall)
+    if candidates:
+        say(candidates)
     if output is not None:
         then = shlex.join(["dal", "tell", str(options.folder), str(output)]) + importing.allow_option()
         say(f"fill in the column label of {output} with: {classes}; then: {then}")

@@ -18,7 +18,7 @@ from dal.experiments.cell_progress import CellReporter, CellsProgress
 from dal.experiments.console import Console, Quiet, reading
 from dal.experiments.executor import CellResult, Executor, InProcessExecutor, Lines, await_free
 from dal.experiments.experiment import Experiment
-from dal.experiments.experiment_checks import undescribed_codes, unmeasured_objective
+from dal.experiments.experiment_checks import start_notes
 from dal.experiments.first_round import FirstRounds
 from dal.experiments.folder_config import check_config
 from dal.experiments.heartbeat import duration, seconds_left
@@ -171,11 +171,7 @@ class Comparison:
             reporter.stage(reading(self.experiment.data))
             # an invalid comparison is refused before anything is written
             self.experiment.check_rows(shared.load().pool)
-            notes = (
-                undescribed_codes(self.experiment, shared.load().pool),
-                unmeasured_objective(self.experiment, shared.load()),
-            )
-            for note in filter(None, notes):
+            for note in start_notes(self.experiment, shared.load()):
                 reporter.say(note)
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:

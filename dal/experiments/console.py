@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from dal.errors import printable, shortened
 from dal.evaluation.curves import named_score
+from dal.experiments.candidate_text import candidates_text
 from dal.experiments.encoder_advice import advice_in
 from dal.experiments.heartbeat import CheckingMonitor, CountingMonitor, Heartbeat, halved_text
 from dal.experiments.spinner import Spinner, draws, live_options
@@ -214,8 +215,7 @@ class Console(Quiet):
         if declined := line.get("declined", 0):
             asked = len(line.get("rows") or ())
             self.say(f"  {declined} of {asked} rows were declined and get no label: a batch is not refilled")
-        if recall := recall_text(line):
-            self.say(f"  {recall}")
+        self._explain("candidates", candidates_text(line), "(")
         if agreement := agreement_text(line):
             self.say(f"  {agreement}")
         self._explain("reason", line.get("reason") or "", ":")
@@ -297,24 +297,6 @@ def reading(data: Any) -> str:
     """Stage of loading the data of an experiment: "reading tickets.csv", or without a path "loading the data"."""
     path = getattr(data, "path", None)
     return f"reading {printable(path)}" if isinstance(path, str) else "loading the data"
-
-
-def recall_text(line: Mapping[str, Any]) -> str:
-    """The measured recall of the candidates of a round, in words; empty without one."""
-    candidates = line.get("candidates")
-    if not isinstance(candidates, Mapping):
-        return ""
-    asked, (recall, count, of) = len(line.get("rows") or ()), (candidates.get(key) for key in ("recall", "count", "of"))
-    if not (isinstance(recall, int | float) and isinstance(count, int) and isinstance(of, int) and of):
-        return ""
-    chance = f"(recall {recall:.2f}, by chance {count / of:.2f})"
-    found = f"{round(recall * asked)} of the {asked} that"
-    if candidates.get("scored") == of:
-        return (
-            f"candidates: all {of:,} rows were scored; {count:,} candidates from the pass before would have contained "
-            f"{found} were chosen {chance}"
-        )
-    return f"candidates: {count:,} of {of:,} rows contain {found} the whole pool would have given {chance}"
 
 
 class _Bar(CheckingMonitor):

@@ -20,8 +20,7 @@ from dal.experiments.experiment_checks import (
     check_objectives,
     check_pool_size,
     check_settings,
-    undescribed_codes,
-    unmeasured_objective,
+    start_notes,
     with_objective,
 )
 from dal.experiments.folder_config import FREE, MEASURED, check_config, describe_data, describe_given
@@ -240,7 +239,7 @@ class Experiment:
             reporter.stage(reading(self.data))
             splits = self.load()
         if splits is not None:
-            for note in filter(None, (undescribed_codes(self, splits.pool), unmeasured_objective(self, splits))):
+            for note in start_notes(self, splits):
                 reporter.say(note)
         for cell in self.cells:
             cell_folder = None if folder is None else folder / cell.name

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dal.data import Rows, Splits
 from dal.data.class_descriptions import is_code
 from dal.errors import ConfigError, DataError, printable, shortened
+from dal.experiments.candidate_text import size_text
 from dal.experiments.folder_config import PRICES
 from dal.learner import Learner
 from dal.objective import Objective, RecallOf, check_objective
@@ -146,6 +147,16 @@ def check_objectives(experiment: "Experiment", pool: Rows) -> None:
         *(getattr(each, "objective", None) for each in _learners([experiment.learner, experiment.successor])),
     ):
         check_objective(objective, pool.classes, multilabel=pool.multilabel)
+
+
+def start_notes(experiment: "Experiment", data: Splits) -> list[str]:
+    """The lines at the start of a run or a comparison about settings that are valid but may not be meant."""
+    notes = (
+        undescribed_codes(experiment, data.pool),
+        unmeasured_objective(experiment, data),
+        size_text(experiment.candidates, len(data.pool) - experiment.start),
+    )
+    return [note for note in notes if note]
 
 
 def unmeasured_objective(experiment: "Experiment", data: Splits) -> str | None:

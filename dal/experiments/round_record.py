@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dal.experiments.console import recall_text
+from dal.experiments.candidate_text import candidates_text, recall_text
 from dal.experiments.round_measures import Measures, complete_metrics
 from dal.experiments.successor import KEY, Successor
 from dal.session import Session
@@ -113,24 +113,41 @@ class RoundLines:
 
 
 def candidates_of(batch: QueriedBatch | None) -> dict[str, Any]:
-    """How many of the unasked rows were candidates, and their recall where it was measured; {} if all rows were.
+    """How many of the unasked rows were candidates and were scored, and the recall where it was measured.
 
-    A round that scored all rows has the candidates that an earlier pass would have given, where it measured them.
+    A round that scored all rows has the candidates that an earlier pass would have given, where it measured them. {}
+    without a candidate generator, and where no model read any row and no row was left out.
     """
-    count = 0 if batch is None else batch.measured_candidates or batch.candidates
-    if batch is None or not 0 < count < batch.unasked:
+    if batch is None:
         return {}
-    counts: dict[str, Any] = {"count": count, "of": batch.unasked}
-    if batch.candidates != count:
+    count = batch.measured_candidates or batch.candidates
+    left_out = 0 < count < batch.unasked
+    if not left_out and not batch.scored:
+        return {}
+    counts: dict[str, Any] = {"count": count} if left_out else {}
+    counts["of"] = batch.unasked
+    if batch.scored is not None:
+        counts["scored"] = batch.scored
+    elif batch.candidates != count:  # a batch of an earlier version, after a pass that replaced its candidates
         counts["scored"] = batch.candidates
-    if batch.candidate_recall is not None:
+    if left_out and batch.candidate_recall is not None:
         counts |= {"recall": batch.candidate_recall, "recall_seconds": batch.seconds.get("recall", 0.0)}
     return {"candidates": counts}
 
 
+def said_of_candidates(batch: QueriedBatch | None) -> str:
+    """The words of the console on the candidates of a batch; empty without any."""
+    return "" if batch is None else candidates_text(_candidates_line(batch))
+
+
 def recall_of(batch: QueriedBatch | None) -> str:
     """The recall of the candidates that a batch was chosen from, in the words of the console; empty without one."""
-    return "" if batch is None else recall_text({"rows": batch.rows.tolist(), **candidates_of(batch)})
+    return "" if batch is None else recall_text(_candidates_line(batch))
+
+
+def _candidates_line(batch: QueriedBatch) -> dict[str, Any]:
+    """The part of a round's line that the words on its candidates read."""
+    return {"rows": batch.rows.tolist(), **candidates_of(batch)}
 
 
 def _finite(value: float) -> float | None:

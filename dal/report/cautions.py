@@ -7,7 +7,8 @@ from statistics import mean, variance
 
 from dal.evaluation import Curve
 from dal.report.run_reading import Run
-from dal.report.verdict import Conclusion, listed, too_few_seeds
+from dal.report.verdict import Conclusion, too_few_seeds
+from dal.report.wording import listed
 
 #: Savings below this share of the baseline's labels are called small.
 LEAST_GAIN = 0.2
@@ -32,12 +33,23 @@ def cautions(run: Run, metric: str, conclusions: Sequence[Conclusion]) -> list[s
 
 
 def _worse(run: Run, conclusions: Sequence[Conclusion]) -> str:
-    names = [verdict.name for verdict in conclusions if verdict.kind == "worse"]
-    if not names or run.baseline is None:
+    """Strategies that ended below the baseline, those that were behind over the whole curve apart from the others."""
+    if run.baseline is None:
         return ""
-    verb = "was" if len(names) == 1 else "were"
+    worse = [verdict for verdict in conclusions if verdict.kind == "worse"]
+    behind, ahead = ([v.name for v in worse if (v.lead < 0) is below] for below in (True, False))
     baseline = "random choice" if run.baseline == "Random" else run.baseline
-    return f"{listed(names)} {verb} worse than {baseline} here with the same number of labels."
+    against, average = f"{baseline} {'here' if run.finished else 'so far'}", "on average over the curve"
+    sentences = []
+    if behind:
+        sentences.append(f"{listed(behind)} {_was(behind)} worse than {against}, at the end and {average}.")
+    if ahead:
+        sentences.append(f"{listed(ahead)} ended worse than {against}, but {_was(ahead)} not behind {average}.")
+    return " ".join(sentences)
+
+
+def _was(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
 
 
 def _small(conclusions: Sequence[Conclusion]) -> str:
@@ -56,8 +68,8 @@ def _redundant(run: Run) -> str:
         return ""
     each = listed([f"{name} ({100 * rate:.0f} %)" for name, rate in high])
     return (
-        f"More than half of the rows in a batch are close to an earlier selection with {each}: smaller batches or a "
-        "diverse strategy may save labels."
+        f"On average more than half of the rows in a batch are close to an earlier selection with {each}: smaller "
+        "batches or a diverse strategy may save labels."
     )
 
 
@@ -65,7 +77,10 @@ def _calibration(run: Run) -> str:
     names = [name for name in run.strategies if _grows([*run.curves(name, "ece").values()])]
     if not names:
         return ""
-    return f"The calibration error grows with labels for {listed(names)}: scale the confidence before relying on it."
+    return (
+        f"The calibration error was larger in the last third of the rounds than in the first with {listed(names)}: "
+        "scale the confidence before relying on it."
+    )
 
 
 def _grows(curves: Sequence[Curve]) -> bool:

@@ -37,8 +37,8 @@ from dal.report.sections import maps as pool
 from dal.report.sections import successor_table as successor
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
-from dal.report.verdict import Conclusion, comparisons, joint_statement, listed, too_few_seeds, verdicts
-from dal.report.wording import WRITERS, in_markup
+from dal.report.verdict import Conclusion, comparisons, joint_statement, too_few_seeds, verdicts
+from dal.report.wording import WRITERS, in_markup, listed, seed_numbers, unbroken
 from dal.store.atomic_files import write_whole
 
 
@@ -145,7 +145,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(written=lambda value, kind: WRITERS[kind](value), percent=_percent)
+    environment.filters.update(written=lambda value, kind: WRITERS[kind](value), percent=_percent, unbroken=unbroken)
     environment.globals.update(svg=svg, ident=id)
     return environment.get_template("report.html")
 
@@ -189,8 +189,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     if labels:
         low, high = min(labels), max(labels)
         facts.append(("Labels", f"{low:.0f} to {high:.0f}" if low < high else f"{high:.0f}"))
-    seeds = sorted({cell.seed for cell in run.cells})
-    facts.append(("Seeds", ", ".join(map(str, seeds)) if len(seeds) <= 6 else f"{len(seeds)}"))
+    facts.append(("Seeds", seed_numbers({cell.seed for cell in run.cells})))
     times = [[x for x in spent(cell.records, "time") if x is not None] for cell in run.cells]
     total = sum(each[-1] for each in times if each)
     if total:

@@ -9,6 +9,7 @@ from dal.evaluation.statistics import min_p
 from dal.report.measures import metric_name
 from dal.report.price import LabelPrice
 from dal.report.run_reading import Run
+from dal.report.wording import listed
 
 #: Final scores closer than this count as level; savings below this ratio count as none.
 LEVEL = 0.005
@@ -37,6 +38,7 @@ class Conclusion:
             includes no saving.
         saved: label efficiency with its interval; None with too few seeds.
         reason: why an observed difference is not counted; empty when it counts, or there is none.
+        lead: mean advantage over the whole curve, positive when the strategy was ahead of the baseline.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Conclusion:
     chance: bool = False
     saved: Efficiency | None = None
     reason: str = ""
+    lead: float = 0.0
 
 
 def verdicts(run: Run, metric: str = "accuracy") -> list[Conclusion]:
@@ -163,7 +166,8 @@ def _verdict(run: Run, name: str, metric: str, result: CurveComparison | None, c
     money = LabelPrice.of(run).saving(saved)
     details = (_agreement(result, name, chance), _interval(saved, name, result), money)
     detail = " ".join(sentence for sentence in details if sentence)
-    return Conclusion(kind, text, detail, result.ratio or 0.0, name, unsure, saved, reason)
+    lead = result.area_difference
+    return Conclusion(kind, text, detail, result.ratio or 0.0, name, unsure, saved, reason, lead)
 
 
 def _average(seeds: int) -> str:
@@ -236,11 +240,6 @@ def _interval(saved: Efficiency | None, name: str, c: CurveComparison) -> str:
 
 def _p(p: float) -> str:
     return "less than .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
-
-
-def listed(names: Sequence[str]) -> str:
-    """The names joined by commas and "and"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def count(number: int) -> str:

@@ -1,7 +1,7 @@
 """Formatting of values on the page."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dal.errors import shortened
@@ -69,6 +69,28 @@ def in_markup(text: str) -> str:
 def words(value: object) -> str:
     """Text, shortened to `LONGEST` characters."""
     return MISSING if value is None else shortened(str(value), LONGEST)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names joined by commas and "and"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def unbroken(text: str) -> str:
+    """Join a number and its percent sign by a no-break space."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+
+
+def seed_numbers(seeds: Collection[int]) -> str:
+    """How many seeds there are, with their numbers, such as "1 (number 0)"; of many with gaps only how many."""
+    numbers = sorted(seeds)
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        which = f"numbers {numbers[0]} to {numbers[-1]}"
+    elif len(numbers) <= 6:
+        which = f"number{'s' * (len(numbers) > 1)} {listed([str(each) for each in numbers])}"
+    else:
+        return f"{len(numbers)}"
+    return f"{len(numbers)} ({which})"
 
 
 #: Formats by kind of column.

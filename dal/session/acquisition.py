@@ -90,7 +90,7 @@ class Acquisition:
         acting, seeds = strategy.resolve(round_state), Seeds(self._seed, round_state.round)
         check_needs(acting, self._learner, multilabel=self._pool.multilabel)
         labeled, labels = pool_state.labeled_set
-        scored = RowsToScore(unlabeled)
+        scored = RowsToScore(unlabeled, generated=False)
         if not everywhere:
             trained = reads_trained(acting, self._learner)
             scored = self._candidates.draw(unlabeled, labeled, labels, n, seeds, trained=trained)
@@ -137,6 +137,7 @@ class Acquisition:
             unasked=len(unlabeled),
             candidate_recall=None if measured is None else measured.recall,
             measured_candidates=0 if measured is None else measured.count,
+            scored=(0 if predictor is None else len(scored.rows)) if scored.generated else None,
         )
 
     def continue_from(self, earlier: "Acquisition") -> None:

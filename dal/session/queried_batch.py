@@ -33,6 +33,8 @@ class QueriedBatch:
             were candidates; None if it was not measured.
         measured_candidates: number of the candidates whose recall was measured; 0 if it was not. In a round that scored
             all rows, these are the candidates that an earlier pass would have given.
+        scored: number of rows that a model scored to select the batch, without a further pass that measures the recall;
+            None without a candidate generator, and in batches of earlier versions.
     """
 
     round: int
@@ -49,6 +51,7 @@ class QueriedBatch:
     unasked: int = 0
     candidate_recall: float | None = None
     measured_candidates: int = 0
+    scored: int | None = None
 
     @property
     def shown_strategy(self) -> str:
@@ -68,6 +71,7 @@ class QueriedBatch:
             "unasked": self.unasked,
             "candidate_recall": self.candidate_recall,
             "measured_candidates": self.measured_candidates,
+            "scored": self.scored,
         }
 
     @classmethod
@@ -103,4 +107,5 @@ _DETAILS: dict[str, tuple[type, ...]] = {
     "unasked": (int,),
     "candidate_recall": (int, float, type(None)),
     "measured_candidates": (int,),
+    "scored": (int, type(None)),
 }

@@ -24,11 +24,13 @@ class RowsToScore:
         keeps: names of the outputs that are kept of this pass; empty where none is.
         replaced: (R,) int64 candidates that the round would have had from the pass that is kept so far; None where
             the round scores its candidates, or no pass is kept.
+        generated: whether a candidate generator decided on the rows, also if it took all.
     """
 
     rows: Tensor
     keeps: frozenset[str] = frozenset()
     replaced: Tensor | None = None
+    generated: bool = True
 
 
 class RoundCandidates:
@@ -75,11 +77,11 @@ class RoundCandidates:
             trained: whether the strategy reads a trained model.
         """
         if self._generator is None:
-            return RowsToScore(unlabeled)
+            return RowsToScore(unlabeled, generated=False)
         if not self._generator.keeps:
             return RowsToScore(self._candidates(unlabeled, labeled, labels, n, seeds, None))
         if not trained:
-            return RowsToScore(unlabeled)  # the pass of a trained model is what such a generator saves
+            return RowsToScore(unlabeled, generated=False)  # the pass of a trained model is what such a generator saves
         last = self._kept()
         if last is None or last.round >= seeds.round:  # of this round: it was stopped before its batch was stored
             return RowsToScore(unlabeled, frozenset(self._generator.keeps))

@@ -36,7 +36,7 @@ class LinearProxy(Candidates):
 
     needs = frozenset({"embeddings"})
     paper = "Coleman et al. 2020"
-    advice = "Uncertainty strategies on a model that is slow to run; see by recall_every how much it leaves out."
+    advice = "Uncertainty strategies on a model that is slow to run; recall_every measures how much it leaves out."
 
     def __post_init__(self) -> None:
         at_least(self, "size", 1)
@@ -74,7 +74,7 @@ class RefreshedProxy(Candidates):
 
     keeps = frozenset({"features"})
     paper = "after Coleman et al. 2020"
-    advice = "Uncertainty strategies on a fine-tuned model and a large pool; saves passes only where it measured why."
+    advice = "Uncertainty strategies, a fine-tuned model, a large pool. Skips passes while its measured recall is high."
 
     def __post_init__(self) -> None:
         at_least(self, "size", 1)

@@ -48,7 +48,7 @@ def run_cell(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any
         for line in lines[arm][1:] if arm == "candidates" else ():
             counted = line.get("candidates", {})
             unasked = options.pool - line["labels"] + options.batch
-            scored = counted.get("scored", counted["count"] if counted else unasked)
+            scored = counted.get("scored", unasked)
             rounds.append({"labels": line["labels"], "scored": scored, "of": unasked, "recall": counted.get("recall")})
     accuracy = {arm: [line["accuracy"] for line in each] for arm, each in lines.items()}
     return {"accuracy": accuracy, "by_round": rounds, "cpu_seconds": cpu_seconds}

@@ -67,7 +67,7 @@ def test_recall_of_the_candidates_is_said_once_where_it_was_measured(dal: Comman
     phases = "{Phases: {first: Random, then: Margin, until: 3}}"
     Path("pool.yaml").write_text(POOL + f"strategy: {phases}\ncandidates: 9\nrecall_every: 1\n")
     first = dal(*ASK)
-    assert "recall" not in first.err  # no model to measure
+    assert "candidates:" not in first.err  # no model scored any
     lines = Path("todo.csv").read_text(encoding="utf-8-sig").splitlines()
     labels = ["billing", "access", "billing"]
     answers = [f"{line}{label}" for line, label in zip(lines[1:], labels, strict=True)]
@@ -78,7 +78,22 @@ def test_recall_of_the_candidates_is_said_once_where_it_was_measured(dal: Comman
     said = [line for line in second.messages if "recall" in line]
     assert len(said) == 1
     assert re.search(r"candidates: 9 of 27 rows contain \d of the 3 that the whole pool would have given", said[0])
-    assert "recall" not in dal("ask", "mine", "-n", 3, "-o", "todo.csv", "--force").err  # the same texts again
+    assert "candidates:" not in dal("ask", "mine", "-n", 3, "-o", "todo.csv", "--force").err  # the same texts again
+
+
+@pytest.mark.parametrize("size", [9, 27])
+def test_rows_that_were_scored_are_said(dal: Command, size: int) -> None:
+    Path("pool.yaml").write_text(POOL + f"strategy: Margin\ncandidates: {size}\n")
+    assert dal(*ASK).code == 0
+    lines = Path("todo.csv").read_text(encoding="utf-8-sig").splitlines()
+    answers = [f"{line}{label}" for line, label in zip(lines[1:], ("billing", "access", "billing"), strict=True)]
+    Path("todo.csv").write_text("\n".join([lines[0], *answers]))
+    assert dal("tell", "mine", "todo.csv").code == 0
+    said = dal("ask", "mine", "-n", 3, "-o", "todo.csv", "--force").err
+    assert ("candidates: 9 of 27 rows were scored" in said) == (size == 9)
+    assert ("candidates: all rows were scored (27)" in said) == (size == 27)
+    note = "candidates: size 27 is not below the 27 rows that are left to ask, so none is left out"
+    assert (note in said) == (size == 27)
 
 
 def test_a_config_that_says_the_same_in_other_words_is_accepted(dal: Command) -> None:

@@ -45,6 +45,7 @@ def address(tmp_path_factory):
                 batch=3,
                 start=3,
                 rows=[f"{r}-{i}-" + "wide" * 60 for i in range(3)],
+                candidates={"count": 20_000, "of": 120_000 - 3 * r, "scored": 20_000, "recall": 0.5 + r / 20},
                 texts=["unbreakable" * 40, "<script>document.title = 'taken over'</script>", "<b id=bold>bold</b>"],
             )
         )
@@ -162,6 +163,18 @@ def test_landmarks_tables_and_scrolling_regions_are_named_and_can_be_focused(ope
 def test_page_never_scrolls_sideways_even_with_everything_open(open_page, width):
     page = open_page(width, everything=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [390, 375])
+def test_rounds_with_candidates_and_all_captions_fit_on_a_phone(open_page, width):
+    page = open_page(width, everything=True)
+    page.add_style_tag(content="html { padding-right: 15px }")  # the room that a scroll bar takes
+    inside = "e => e.scrollWidth <= e.clientWidth"
+    assert page.locator(".scroll[aria-label='Candidates of Phases']").evaluate(inside)
+    within = "e => e.getBoundingClientRect().right <= e.closest('.scroll').getBoundingClientRect().right + 1"
+    shown = "[...document.querySelectorAll('caption span')].filter(e => e.offsetParent)"
+    assert page.evaluate(f"{shown}.length") > 5
+    assert page.evaluate(f"{shown}.every({within})")
 
 
 def contrast(first, second):

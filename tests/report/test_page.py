@@ -431,3 +431,29 @@ def test_a_very_long_run_lists_a_bounded_number_of_rows(tmp_path):
 def test_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"is not a run folder: there is no metrics\.jsonl"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([0], "1 (number 0)"),
+        ([1, 0], "2 (numbers 0 and 1)"),
+        ([3, 4, 5, 6, 7, 8, 9], "7 (numbers 3 to 9)"),
+        ([0, 2, 7], "3 (numbers 0, 2 and 7)"),
+        ([0, 2, 4, 6, 8, 10, 12], "7"),
+    ],
+)
+def test_seeds_are_counted_and_named(tmp_path, seeds, said):
+    page = report(write_run(tmp_path, seeds=seeds, rounds=1, answers=False))
+    assert f"Seeds {said} Computing" in page.text
+    assert f"Each seed {said} " in page.text
+
+
+def test_a_number_and_its_percent_sign_stay_on_one_line(tmp_path):
+    for each in range(6):
+        lines = [record("Margin", each, r) | {"batch": {"redundancy": 0.6}} for r in range(4)]
+        write_cell(tmp_path / f"Margin-seed{each}", lines, answers=False)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "with Margin (60\N{NO-BREAK SPACE}%)" in page
+    said = re.findall(r"<(?:p|li|caption|span)\b[^>]*>([^<]*)", page)
+    assert not [each for each in said if re.search(r"\d %", each)]

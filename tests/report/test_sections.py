@@ -328,31 +328,109 @@ def test_a_class_without_labels_or_test_rows_is_no_reason_to_fail(tmp_path):
     assert set(rows) == {"a", "b", "c"}
 
 
-def test_recall_of_the_candidates_is_summed_up_with_advice(tmp_path):
-    def cells(name, recall):
-        for seed in range(2):
-            measured = [{"count": 100, "of": 1000}, {"count": 100, "of": 1000, "recall": recall, "recall_seconds": 1.0}]
-            lines = [record(name, seed, r, candidates=each) for r, each in enumerate(measured)]
-            write_cell(tmp_path / f"{name}-seed{seed}", lines, answers=False)
+def write_candidates(folder, name, rounds, *, seeds=2):
+    """Cells of a strategy whose rounds have these figures of candidates."""
+    for seed in range(seeds):
+        lines = [record(name, seed, r, candidates=each) for r, each in enumerate(rounds)]
+        write_cell(folder / f"{name}-seed{seed}", lines, answers=False)
 
-    cells("Margin", 0.92)
-    cells("BADGE", 0.4)
-    cells("CoreSet", 0.1)
-    page = report(tmp_path)
-    assert "What the candidates leave out" in page.text
-    assert "Margin: in 2 rounds the candidates, 10 % of the rows, contained 92 % of the batch that" in page.text
-    assert "contained 40 % of the batch that the whole pool would have given. More candidates would" in page.text
-    assert "contained 10 % of the batch that the whole pool would have given. Random rows would" in page.text
-    table = json.loads((tmp_path / "report" / "candidates.json").read_text(encoding="utf-8"))
-    of_margin = [row for row in table if row["strategy"] == "Margin"]
-    assert of_margin == [
-        {"strategy": "Margin", "labels": 45, "candidates": 100, "of": 1000, "recall": 0.92, "seeds": 2}
+
+def section_on_candidates(folder):
+    """The text of the section, and its exported table."""
+    text = report(folder).text.partition("What the candidates save and leave out")[2]
+    return text, json.loads((folder / "report" / "candidates.json").read_text(encoding="utf-8"))
+
+
+def test_recall_of_the_candidates_is_summed_up_with_advice(tmp_path):
+    for name, recall in (("Margin", 0.92), ("BADGE", 0.4), ("CoreSet", 0.1)):
+        counts = {"count": 100, "of": 1000, "scored": 100}
+        write_candidates(tmp_path, name, [counts, counts | {"recall": recall, "recall_seconds": 1.0}])
+    text, table = section_on_candidates(tmp_path)
+    saved = (
+        "2 of 4 passes over the whole pool were saved, 40 % of the rows; 2 passes were made only to measure the recall."
+    )
+    assert f"Margin: {saved} In 2 rounds the candidates, 10 % of the rows, contained 92 % of the batch that" in text
+    assert "contained 40 % of the batch that the whole pool would have given. More candidates would" in text
+    assert "contained 10 % of the batch that the whole pool would have given. Random rows would" in text
+    figures = [{k: v for k, v in row.items() if k != "strategy"} for row in table if row["strategy"] == "Margin"]
+    assert figures == [
+        {"labels": 20, "candidates": 100, "scored": 100, "of": 1000, "recall": None, "seeds": 2},
+        {"labels": 45, "candidates": 100, "scored": 1100, "of": 1000, "recall": 0.92, "seeds": 2},
     ]
 
 
+#: Rounds of a generator that scores the whole pool now and then: a first pass, a measured one, and two without a pass.
+REFRESHED = [
+    {"of": 1000, "scored": 1000},
+    {"count": 100, "of": 975, "scored": 975, "recall": 0.6, "recall_seconds": 0.0},
+    {"count": 100, "of": 950, "scored": 100},
+    {"count": 100, "of": 925, "scored": 100},
+]
+
+
 @pytest.mark.parametrize(
-    "value", [None, "?", 3, {}, {"recall": "?"}, {"recall": 0.5}, {"recall": 1, "count": 1, "of": 0}]
+    ("wanted", "advice"),
+    [
+        (0.5, ""),
+        (0.8, "That is less than min_recall, 80 %: more candidates would contain more, and a lower min_recall would"),
+        (None, "More candidates would contain more."),
+    ],
+)
+def test_passes_that_candidates_of_an_earlier_pass_saved_are_said_with_advice(tmp_path, wanted, advice):
+    write_candidates(tmp_path, "Margin", REFRESHED, seeds=1)
+    options = {} if wanted is None else {"min_recall": wanted}
+    config = {"candidates": {"class_path": "dal.strategies.proxy_candidates.RefreshedProxy", "init_args": options}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    text, table = section_on_candidates(tmp_path)
+    assert text.strip().startswith(
+        "Margin: 2 of 4 passes over the whole pool were saved, 44 % of the rows. In one round that scored the whole "
+        f"pool, candidates, 10 % of the rows, would have contained 60 % of the batch. {advice or 'Means over'}"
+    )
+    assert [(row["candidates"], row["scored"], row["of"]) for row in table] == [
+        (None, 1000, 1000), (100, 975, 975), (100, 100, 950), (100, 100, 925)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rounds", "said"),
+    [
+        (REFRESHED[:2], "Margin: no pass over the whole pool was saved. In one round that scored"),
+        (REFRESHED[1:3], "Margin: 1 of 2 passes over the whole pool was saved, 44 % of the rows. In one round"),
+        (
+            [{"count": 500, "of": 1000, "scored": 500, "recall": 0.9}],
+            "Margin: no pass over the whole pool was saved, and 50 % more rows were scored than without candidates; "
+            "one pass was made only to measure the recall. In one round the candidates, 50 % of the rows, contained",
+        ),
+        (
+            [{"count": 500, "of": 1000, "scored": 0}, {"count": 500, "of": 1000, "scored": 500}],
+            "Margin: 1 of 1 passes over the whole pool was saved, 50 % of the rows. What they leave out was not "
+            "measured: set recall_every.",
+        ),
+    ],
+)
+def test_saved_passes_and_rows_are_counted_for_every_kind_of_generator(tmp_path, rounds, said):
+    write_candidates(tmp_path, "Margin", rounds, seeds=1)
+    write_candidates(tmp_path, "Random", [{"count": 500, "of": 1000, "scored": 0}], seeds=1)  # it reads no model
+    text, table = section_on_candidates(tmp_path)
+    assert text.strip().startswith(said)
+    assert {row["strategy"] for row in table} == {"Margin"}
+
+
+def test_candidates_that_an_earlier_version_recorded_are_reported_without_what_it_left_out(tmp_path):
+    measured = {"count": 80, "of": 669, "scored": 669, "recall": 0.3, "recall_seconds": 0.0}
+    write_candidates(tmp_path, "Margin", [None, measured, {"count": 80, "of": 649}], seeds=1)
+    write_candidates(tmp_path, "Random", [{"count": 80, "of": 669}], seeds=1)
+    text, table = section_on_candidates(tmp_path)
+    assert text.strip().startswith(
+        "Margin: in one round that scored the whole pool, candidates, 12 % of the rows, would"
+    )
+    assert [(row["scored"], row["recall"]) for row in table] == [(669, 0.3), (None, None)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "?", 3, {}, {"recall": "?"}, {"recall": 0.5}, {"recall": 1, "count": 1, "of": 0}, {"scored": "?", "of": 9}],
 )
 def test_recall_of_another_shape_is_no_reason_to_fail(tmp_path, value):
     write_cell(tmp_path / "Margin-seed0", [record("Margin", 0, 0, candidates=value)], answers=False)
-    assert "What the candidates leave out" not in report(tmp_path).text
+    assert "What the candidates" not in report(tmp_path).text

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
+from dal.experiments.candidate_text import candidates_text
 from dal.experiments.experiment import Experiment
 from dal.experiments.experiment_checks import check_settings
+from dal.experiments.round_record import recall_of
 from dal.learners.probe_learner import ProbeLearner
 from dal.session import Session
 from dal.session.queried_batch import QueriedBatch
 from dal.strategies import Margin, Random
-from dal.strategies.candidates import CandidateQuery, Candidates, RandomSubset
+from dal.strategies.candidates import SEALS, AnchorAL, CandidateQuery, Candidates, RandomSubset
+from dal.strategies.proxy_candidates import LinearProxy, RefreshedProxy
 
 PROBE = ProbeLearner(model=None)
 
@@ -98,15 +101,55 @@ def test_run_records_and_says_the_recall_of_its_candidates(capsys: pytest.Captur
     run = Experiment(data, PROBE, Margin(), start=8, batch=10, rounds=2, candidates=40, recall_every=2)
     lines = run.run().cells
     first, measured, last = lines["Margin-seed0"]
-    assert first["candidates"] == {"count": 40, "of": 150}
-    assert {key: measured["candidates"][key] for key in ("count", "of")} == {"count": 40, "of": 142}
+    assert first["candidates"] == {"count": 40, "of": 150, "scored": 0}  # random rows: no model scored any
+    assert {key: measured["candidates"][key] for key in ("count", "of", "scored")} == {
+        "count": 40, "of": 142, "scored": 40
+    }  # fmt: skip
     assert 0 <= measured["candidates"]["recall"] <= 1
     assert "recall" not in last["candidates"]
-    assert not any("recall" in line["candidates"] for line in lines["Random-seed0"])  # it reads no model
+    assert all(line["candidates"]["scored"] == 0 for line in lines["Random-seed0"])  # it reads no model
+    assert not any("recall" in line["candidates"] for line in lines["Random-seed0"])
     said = " ".join(capsys.readouterr().out.split())
     found = round(10 * measured["candidates"]["recall"])
     assert f"candidates: 40 of 142 rows contain {found} of the 10 that the whole pool would have given" in said
-    assert said.count("candidates:") == 1
+    assert "candidates: 40 of 132 rows were scored" in said
+    assert said.count("candidates:") == 2
+
+
+@pytest.mark.parametrize("size", [143, 142, 141])
+@pytest.mark.parametrize("generator", [RandomSubset, FirstUnasked, LinearProxy, AnchorAL, RefreshedProxy])
+def test_a_number_of_candidates_that_leaves_out_nothing_is_said_at_the_start(
+    generator: type[Candidates], size: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data: Any = Splits(splits().pool, splits().pool)
+    candidates = generator(size=size)  # type: ignore[call-arg]
+    Experiment(data, PROBE, Margin(), start=8, batch=1, rounds=1, candidates=candidates, baseline=None).run()
+    said = capsys.readouterr().out
+    note = f"candidates: size {size} is not below the 142 rows that are left to ask, so none is left out"
+    assert said.splitlines().count(note) == (size >= 142)
+    assert said.count("candidates: all rows were scored (142)") == (size >= 142 or generator is RefreshedProxy)
+    assert said.count("candidates: 141 of 142 rows were scored") == (size < 142 and generator is not RefreshedProxy)
+
+
+def test_rounds_that_score_everything_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    data: Any = Splits(splits().pool, splits().pool)
+    run = Experiment(data, PROBE, Margin(), start=8, batch=5, rounds=3, candidates=SEALS(149), baseline=None)
+    lines = run.run().cells["Margin-seed0"]
+    assert [line.get("candidates") for line in lines[1:]] == [{"of": of, "scored": of} for of in (142, 137, 132)]
+    assert capsys.readouterr().out.count("candidates:") == 1
+
+
+def test_batches_that_an_earlier_version_stored_say_what_they_did() -> None:
+    stored = {"unasked": 90, "candidate_recall": 0.5, "measured_candidates": 30}
+    rows = torch.arange(4)
+    every, some = (QueriedBatch.restored(3, rows, None, "Margin", stored | {"candidates": n}) for n in (90, 30))
+    assert recall_of(every).startswith("candidates: all 90 rows were scored; 30 candidates from the pass before would")
+    assert recall_of(some).startswith("candidates: 30 of 90 rows contain 2 of the 4 that the whole pool would have")
+
+
+@pytest.mark.parametrize("value", [None, "?", {}, {"of": 9}, {"scored": "9", "of": 9}, {"scored": 0, "of": 9}])
+def test_candidates_of_another_shape_say_nothing(value: object) -> None:
+    assert candidates_text({"candidates": value}) == ""
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, "often", True])

@@ -385,8 +385,8 @@ def test_run_says_and_reports_what_its_candidates_would_have_left_out(
     )
     lines = run.run().cells
     counts = [line.get("candidates") for line in lines["Margin-seed0"]]
-    assert counts[:2] == [None, None]
-    assert counts[3] == {"count": 40, "of": 122}
+    assert counts[:2] == [None, {"of": 142, "scored": 142}]
+    assert counts[3] == {"count": 40, "of": 122, "scored": 40}
     for line, of in ((counts[2], 132), (counts[4], 112)):
         assert line is not None
         assert {key: line[key] for key in ("count", "of", "scored", "recall_seconds")} == {
@@ -398,6 +398,9 @@ def test_run_says_and_reports_what_its_candidates_would_have_left_out(
         "candidates: all 112 rows were scored; 40 candidates from the pass before would have contained "
         f"{round(10 * recall)} of the 10 that were chosen (recall {recall:.2f}, by chance 0.36)"
     ) in said
-    assert said.count("candidates:") == 2
+    assert "candidates: all rows were scored (142)" in said
+    assert "candidates: 40 of 122 rows were scored" in said
+    assert said.count("candidates:") == 5
     assert not any("candidates" in line for line in lines["Random-seed0"])
-    assert "What the candidates leave out" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert "Margin: 2 of 5 passes over the whole pool were saved, 24\N{NO-BREAK SPACE}% of the rows." in page

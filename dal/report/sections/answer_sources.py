@@ -14,8 +14,7 @@ from dal.report.price import dollars, people_price
 from dal.report.run_reading import Record, Run, class_name, options, sources_of
 from dal.report.sections import unread
 from dal.report.series import Series, of_run
-from dal.report.verdict import listed
-from dal.report.wording import share
+from dal.report.wording import listed, share
 from dal.store.proposals import Proposal
 
 

@@ -8,6 +8,7 @@ from dal.report.page_parts import Details, Part, Section, Statement, Subheading,
 from dal.report.run_reading import CellRecord, Run
 from dal.report.sections.quality import mean
 from dal.report.series import color_name_of
+from dal.report.wording import seed_numbers
 
 _TABLED = ("accuracy", "macro_f1", "log_loss", "ece")
 _LONGEST = 2000  # characters of what the fits of a seed chose
@@ -57,7 +58,7 @@ def _seeds(cells: Sequence[CellRecord]) -> Details:
                 parts.append(Statement(f"{where}: {choices}."))
     unfinished = tuple(f"seed {cell.seed} {cell.status}" for cell in cells if not cell.finished)
     nothing: tuple[Part, ...] = (Statement("Nothing has been evaluated yet."),)
-    return Details("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
+    return Details("Each seed", tuple(parts) or nothing, seed_numbers([cell.seed for cell in cells]), unfinished)
 
 
 def _training_choices(cell: CellRecord) -> str:
