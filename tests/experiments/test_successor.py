@@ -19,6 +19,7 @@ from dal.experiments.comparison import Comparison
 from dal.experiments.successor import agreement_text, agreement_texts, conclusion
 from dal.learners.probe_learner import ProbeLearner
 from dal.report import write_report
+from dal.report.wording import unbroken
 from dal.stopping import Labels
 from dal.store.run_folder import read_metrics
 from dal.strategies import Margin, Random
@@ -140,7 +141,7 @@ def test_choices_are_compared_on_a_sample_and_not_changed_by_that(tmp_path: Path
         "correlation of the margins 1.00, 100 % of a batch in common (10 % by chance). Go on choosing with the cheaper "
         "one."
     )
-    assert text in write_report(tmp_path).read_text(encoding="utf-8")
+    assert unbroken(text) in write_report(tmp_path).read_text(encoding="utf-8")
     assert read_metrics(tmp_path / "Margin-seed0")[0]["successor"]["agreement"]["rows"] == 40
 
 
