@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
 
-from dal.report.measures import number
+from dal.report.measures import figure_of
 from dal.report.page_parts import Part, Section, Statement, Subheading, Table, TableColumn
 from dal.report.run_reading import Record, Run, options
 from dal.report.sections.quality import mean as mean_of
@@ -85,21 +84,15 @@ def _round(record: Record) -> _Round | None:
     found = record.get("candidates")
     if not isinstance(found, Mapping):
         return None
-    count, of, scored, recall = (_figure(found, key) for key in ("count", "of", "scored", "recall"))
+    count, of, scored, recall = (figure_of(found, key) for key in ("count", "of", "scored", "recall"))
     if not of or (count is None and scored is None):
         return None
-    return _Round(_figure(record, "labels"), count, of, scored, None if count is None else recall)
-
-
-def _figure(found: Mapping[str, Any], key: str) -> float | None:
-    value = found.get(key)
-    return float(value) if number(value) else None
+    return _Round(figure_of(record, "labels"), count, of, scored, None if count is None else recall)
 
 
 def _min_recall(run: Run) -> float | None:
     """The option `min_recall` of the candidate generator in the config; None without one."""
-    value = options(run.config.get("candidates")).get("min_recall")
-    return float(value) if number(value) else None
+    return figure_of(options(run.config.get("candidates")), "min_recall")
 
 
 def _rows(rounds: Sequence[_Round]) -> list[tuple[object, ...]]:
